@@ -1,0 +1,183 @@
+"""Writes the CRD YAML from the models: `python -m maze_crds.generate [--check] DIRECTORY`.
+
+Turns Pydantic's JSON Schema into the structural schema that Kubernetes takes: references written out, `X | None` as an
+optional X, no titles and defaults, descriptions kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from maze_crds.base import GROUP, VERSION
+from maze_crds.run import RunSpec, RunStatus
+from maze_crds.worker import WorkerSpec, WorkerStatus
+from maze_crds.workflow import WorkflowSpec
+
+Schema = dict[str, Any]
+
+IMMUTABLE_RUN = [
+    {
+        "rule": "has(self.workflowRef) != has(self.workflow)",
+        "message": "give exactly one of workflowRef and workflow",
+    },
+    {
+        "rule": "!has(oldSelf.desiredState) || oldSelf.desiredState != 'Cancelled' || self.desiredState == 'Cancelled'",
+        "message": "a cancelled Run stays cancelled; create a new one",
+    },
+] + [
+    {
+        "rule": f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
+        "message": f"{field} of a Run can't be changed (only desiredState can); create a new Run",
+    }
+    for field in ("workflowRef", "workflow", "inputs", "parallelism", "ttlSecondsAfterFinished")
+]
+
+
+def structural(model: type[BaseModel]) -> Schema:
+    """The OpenAPI v3 structural schema of a model, by its JSON names."""
+    schema = model.model_json_schema(by_alias=True, mode="validation")
+    definitions = schema.pop("$defs", {})
+    result = _convert(schema, definitions)
+    assert isinstance(result, dict)
+    return result
+
+
+def _convert(node: Any, definitions: Schema) -> Any:
+    if isinstance(node, list):
+        return [_convert(item, definitions) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        target = dict(definitions[node["$ref"].rsplit("/", 1)[1]])
+        return _convert({**target, **{k: v for k, v in node.items() if k != "$ref"}}, definitions)
+    if "anyOf" in node and not node.get("x-kubernetes-int-or-string"):
+        choices = [choice for choice in node["anyOf"] if choice != {"type": "null"}]
+        if len(choices) != 1:
+            raise TypeError(f"a structural schema has no union: {json.dumps(node)[:200]}")
+        rest = {k: v for k, v in node.items() if k not in ("anyOf", "default")}
+        return _convert({**choices[0], **rest}, definitions)
+    skipped = {"title", "default", "const", "propertyNames"} | ({"additionalProperties"} if node.get("additionalProperties") is False else set())
+    converted: Schema = {}
+    for name, value in node.items():
+        if name == "properties":
+            converted[name] = {key: _convert(item, definitions) for key, item in value.items()}
+        elif name not in skipped:
+            converted[name] = _convert(value, definitions) if name in ("items", "additionalProperties") else value
+    return converted
+
+
+def crd(kind: str, plural: str, short: str, spec: Schema, status: Schema | None, columns: list[Schema]) -> Schema:
+    """One CustomResourceDefinition with the status subresource where it has a status."""
+    properties: Schema = {
+        "apiVersion": {"type": "string"},
+        "kind": {"type": "string"},
+        "metadata": {"type": "object"},
+        "spec": spec,
+    }
+    version: Schema = {"name": VERSION, "served": True, "storage": True}
+    if status is not None:
+        properties["status"] = status
+        version["subresources"] = {"status": {}}
+    version["schema"] = {"openAPIV3Schema": {"type": "object", "required": ["spec"], "properties": properties}}
+    version["additionalPrinterColumns"] = columns
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "plural": plural,
+                "singular": kind.lower(),
+                "shortNames": [short],
+                "categories": ["maze"],
+            },
+            "versions": [version],
+        },
+    }
+
+
+def column(name: str, path: str, kind: str = "string", wide: bool = False, description: str = "") -> Schema:
+    made: Schema = {"name": name, "type": kind, "jsonPath": path}
+    if wide:
+        made["priority"] = 1
+    if description:
+        made["description"] = description
+    return made
+
+
+def all_crds() -> dict[str, Schema]:
+    """File name → CustomResourceDefinition."""
+    run_spec = structural(RunSpec)
+    run_spec["x-kubernetes-validations"] = IMMUTABLE_RUN
+    age = column("Age", ".metadata.creationTimestamp", "date")
+    run_columns = [
+        column("Phase", ".status.phase"),
+        column("Progress", ".status.progress", description="ended tasks / all tasks"),
+        column("Failed", ".status.counts.failed", "integer"),
+        column("Reason", ".status.reason"),
+        column("Message", ".status.message", wide=True),
+        column("Started", ".status.startTime", "date", wide=True),
+        column("Finished", ".status.completionTime", "date"),
+        age,
+    ]
+    workflow_columns = [
+        column("Tasks", ".spec.tasks[*].name", wide=True),
+        column("Description", ".spec.description"),
+        age,
+    ]
+    worker_columns = [
+        column("Backend", ".spec.backendType"),
+        column("State", ".status.state"),
+        column("Completed", ".status.tasksCompleted", "integer"),
+        column("Failed", ".status.tasksFailed", "integer"),
+        age,
+    ]
+    return {
+        "workflows.maze.dev.yaml": crd("Workflow", "workflows", "wf", structural(WorkflowSpec), None, workflow_columns),
+        "runs.maze.dev.yaml": crd("Run", "runs", "mr", run_spec, structural(RunStatus), run_columns),
+        "workers.maze.dev.yaml": crd(
+            "Worker", "workers", "mw", structural(WorkerSpec), structural(WorkerStatus), worker_columns
+        ),
+    }
+
+
+def rendered() -> dict[str, str]:
+    """File name → text. JSON is YAML, and needs no YAML library to be stable."""
+    files = {
+        name: "# Generated from the models in maze_crds by `make crds`. Do not edit.\n" + json.dumps(body, indent=1) + "\n"
+        for name, body in all_crds().items()
+    }
+    files["kustomization.yaml"] = "resources:\n" + "".join(f"  - {name}\n" for name in sorted(files))
+    return files
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 on a difference")
+    parser.add_argument("directory", type=Path)
+    arguments = parser.parse_args()
+    stale = []
+    for name, text in rendered().items():
+        path = arguments.directory / name
+        if not path.exists() or path.read_text() != text:
+            stale.append(str(path))
+            if not arguments.check:
+                path.write_text(text)
+    if arguments.check and stale:
+        sys.stderr.write(f"not up to date: {', '.join(stale)}; run `make crds`\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

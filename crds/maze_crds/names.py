@@ -1,0 +1,73 @@
+"""Every label, annotation, environment key and object-store key that Maze writes, in one place."""
+
+from __future__ import annotations
+
+import hashlib
+
+LABEL_RUN = "maze.dev/run"
+"""On pods: name of the Run, cut to what a label holds; identity is LABEL_RUN_UID."""
+LABEL_RUN_UID = "maze.dev/run-uid"
+LABEL_TASK = "maze.dev/task"
+LABEL_ATTEMPT = "maze.dev/attempt"
+LABEL_WORKFLOW_ID = "maze.dev/workflow-id"
+"""On Runs made through the Maze protocol: the id that create_workflow gave."""
+
+ENV_REPORT_URL = "MAZE_REPORT_URL"
+ENV_TOKEN = "MAZE_TOKEN"
+ENV_NAMESPACE = "MAZE_NAMESPACE"
+ENV_POD_NAME = "MAZE_POD_NAME"
+ENV_POD_UID = "MAZE_POD_UID"
+ENV_INPUTS = "MAZE_INPUTS"
+ENV_INPUTS_URL = "MAZE_INPUTS_URL"
+"""Set instead of MAZE_INPUTS where the inputs are too large for an environment variable."""
+
+
+def pod_name(run_name: str, run_uid: str, task: str, attempt: int) -> str:
+    """The one name that a pod of this attempt can have, so that a second creation is refused with 409.
+
+    A readable start helps people; the hash alone decides.
+    """
+    digest = hashlib.sha256(f"{run_uid}/{task}/{attempt}".encode()).hexdigest()[:16]
+    readable = "".join(c if c.isalnum() else "-" for c in f"{run_name[:20]}-{task[:20]}".lower()).strip("-")
+    return f"{readable}-{digest}"
+
+
+def revision_name(run_uid: str) -> str:
+    """The ControllerRevision that keeps the workflow as it was when the Run started."""
+    return f"maze-run-{run_uid}"
+
+
+def attempt_prefix(run_uid: str, task: str, attempt: int) -> str:
+    return f"{run_prefix(run_uid)}{task}/{attempt}/"
+
+
+def run_prefix(run_uid: str) -> str:
+    return f"runs/{run_uid}/"
+
+
+def result_key(run_uid: str, task: str, attempt: int) -> str:
+    """protocol.Result as JSON."""
+    return attempt_prefix(run_uid, task, attempt) + "result.json"
+
+
+def log_key(run_uid: str, task: str, attempt: int) -> str:
+    """Standard output and error of the attempt, interleaved, as bytes."""
+    return attempt_prefix(run_uid, task, attempt) + "log"
+
+
+def output_key(run_uid: str, task: str, attempt: int, key: str) -> str:
+    """An output too large to travel inside the result. Hashed: output names may hold any character."""
+    return attempt_prefix(run_uid, task, attempt) + "output/" + hashlib.sha256(key.encode()).hexdigest()
+
+
+def inputs_key(run_uid: str, task: str, attempt: int) -> str:
+    return attempt_prefix(run_uid, task, attempt) + "inputs.json"
+
+
+def code_key(sha256: str) -> str:
+    return f"code/{sha256}"
+
+
+def draft_prefix(workflow_id: str) -> str:
+    """Everything of a workflow that is being built through the Maze protocol."""
+    return f"drafts/{workflow_id}/"

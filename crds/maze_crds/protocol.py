@@ -1,0 +1,118 @@
+"""What runner and operator say to each other, and what the runner leaves in the object store.
+
+The runner has no dependencies, so these are plain JSON objects. All calls are POST with a JSON body to MAZE_REPORT_URL,
+with `Authorization: Bearer MAZE_TOKEN` (HMAC-SHA256 of "NAMESPACE/POD" in hex).
+
+/v1/lease     LeaseRequest -> 200 Lease; 409 nothing for this pod any more: it ends; 503 with Retry-After: ask again
+/v1/uploads   UploadsRequest -> 200 {"urls": {OUTPUT: presigned PUT URL}}; 409; 503
+/v1/complete  Complete -> 200 once durable (a repeat too); 409 this pod no longer owns the attempt; 503: say it again
+
+A runner stores its Result at `resultUrl` before it calls /v1/complete, so that a result survives any death.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict  # Pydantic validates these, and asks for this one before Python 3.12
+
+Encoding = Literal["json", "pickle"]
+"""json only where it gives back the very same object: None, bool, int, finite float, str, list, dict with str keys."""
+
+INLINE_LIMIT = 65536
+"""Encoded bytes up to which one output travels inside the Result."""
+INLINE_TOTAL = 262144
+"""Encoded bytes of all inlined outputs of one Result."""
+DISPLAY_LIMIT = 2000
+"""Characters of a readable stand-in for a value that is not JSON."""
+
+
+class Output(TypedDict):
+    """One output in a Result: `value` (json) or `data` (base64 of the pickle) when inline, else `key` in the store."""
+
+    encoding: Encoding
+    size: int
+    sha256: str
+    """Of the encoded bytes: compact UTF-8 JSON, or the pickle."""
+    value: NotRequired[Any]
+    data: NotRequired[str]
+    key: NotRequired[bool]
+    """True: stored at names.output_key(...)."""
+    display: NotRequired[str]
+    """For pickles: type and repr, cut to DISPLAY_LIMIT."""
+
+
+class Failure(TypedDict):
+    cause: str
+    """A run.Cause."""
+    reason: str
+    """One CamelCase word: UserException, MissingOutput, CodeNotLoadable, ChecksumMismatch, Exited, Killed, ..."""
+    message: str
+    """One line for people."""
+    traceback: NotRequired[str]
+    exitCode: NotRequired[int]
+    """As a shell shows it: 128 + signal for a death by signal."""
+
+
+class Result(TypedDict):
+    """How one attempt ended. `failure` is there exactly when it did not succeed."""
+
+    startTime: str
+    completionTime: str
+    outputs: dict[str, Output]
+    failure: NotRequired[Failure]
+
+
+class LeaseRequest(TypedDict):
+    namespace: str
+    pod: str
+    uid: str
+    """metadata.uid of the pod."""
+    python: str
+    """MAJOR.MINOR of the runner's interpreter."""
+
+
+class Stored(TypedDict):
+    """Bytes to fetch; with `data` (base64) they are here already."""
+
+    sha256: str
+    size: int
+    url: NotRequired[str]
+    data: NotRequired[str]
+
+
+class LeasedInput(TypedDict):
+    """`value` for inline JSON; else bytes in `encoding`."""
+
+    value: NotRequired[Any]
+    encoding: NotRequired[Encoding]
+    stored: NotRequired[Stored]
+
+
+class Lease(TypedDict):
+    run: str
+    runUid: str
+    task: str
+    attempt: int
+    source: NotRequired[str]
+    function: NotRequired[str]
+    code: NotRequired[Stored]
+    pythonVersion: NotRequired[str]
+    inputs: dict[str, LeasedInput]
+    outputs: list[str]
+    """Declared keys; each must be in what the function returns."""
+    timeoutSeconds: NotRequired[int]
+    resultUrl: str
+    logUrl: str
+
+
+class UploadsRequest(LeaseRequest):
+    attempt: int
+    task: str
+    outputs: list[str]
+
+
+class Complete(LeaseRequest):
+    attempt: int
+    task: str
+    result: Result

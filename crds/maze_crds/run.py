@@ -1,0 +1,153 @@
+"""Run: one execution of a workflow. The spec is immutable but for `desiredState`; the operator alone writes the status."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from maze_crds.base import Key, Model, TaskName, Time
+from maze_crds.workflow import AnyJson, WorkflowSpec
+
+TEXT_LIMIT = 1024
+"""Characters of a message in status; whole texts are with the result in the object store."""
+
+
+class DesiredState(StrEnum):
+    RUNNING = "Running"
+    SUSPENDED = "Suspended"
+    CANCELLED = "Cancelled"
+
+
+class RunPhase(StrEnum):
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+
+
+class TaskPhase(StrEnum):
+    PENDING = "Pending"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    SKIPPED = "Skipped"
+    CANCELLED = "Cancelled"
+
+
+TERMINAL_TASKS = frozenset({TaskPhase.SUCCEEDED, TaskPhase.FAILED, TaskPhase.SKIPPED, TaskPhase.CANCELLED})
+TERMINAL_RUNS = frozenset({RunPhase.SUCCEEDED, RunPhase.FAILED, RunPhase.CANCELLED})
+
+
+class Cause(StrEnum):
+    """Why an attempt ended without success; each has its own retry budget (see Retry)."""
+
+    USER_ERROR = "UserError"
+    OUT_OF_MEMORY = "OutOfMemory"
+    TIMEOUT = "Timeout"
+    INFRASTRUCTURE = "Infrastructure"
+    STORAGE = "Storage"
+
+
+class WorkflowRef(Model):
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+
+
+class RunSpec(Model):
+    workflow_ref: Annotated[WorkflowRef | None, Field(description="A Workflow in the same namespace.")] = None
+    workflow: Annotated[WorkflowSpec | None, Field(description="The workflow itself.")] = None
+    inputs: Annotated[dict[Key, AnyJson], Field(max_length=256)] = Field(default_factory=dict)
+    desired_state: DesiredState = DesiredState.RUNNING
+    parallelism: Annotated[int | None, Field(ge=1, le=10000, description="Overrides the workflow's.")] = None
+    ttl_seconds_after_finished: Annotated[
+        int | None, Field(ge=0, le=31536000, description="The Run is deleted this long after its end.")
+    ] = None
+
+
+class FailedAttempt(Model):
+    """One earlier attempt of a task that was tried again."""
+
+    attempt: int
+    cause: Cause
+    reason: str
+    message: str = ""
+    exit_code: int | None = None
+    start_time: Time | None = None
+    completion_time: Time
+    start_event: int | None = None
+    end_event: int
+
+
+class TaskStatus(Model):
+    """Where one task stands. Event numbers tell when in the Run's order it started and ended."""
+
+    name: TaskName
+    phase: TaskPhase = TaskPhase.PENDING
+    attempt: Annotated[int, Field(description="Current or last attempt, from 1; 0 before the first.")] = 0
+    cause: Cause | None = None
+    reason: Annotated[str | None, Field(description="One CamelCase word: why it waits or ended.")] = None
+    message: str | None = None
+    exit_code: int | None = None
+    node: Annotated[str | None, Field(description="IP address of the node it runs on.")] = None
+    start_time: Time | None = None
+    completion_time: Time | None = None
+    start_event: int | None = None
+    end_event: int | None = None
+    scheduled_time: Annotated[Time | None, Field(description="When the current attempt was decided on.")] = None
+    retry_time: Annotated[Time | None, Field(description="Not tried again before this.")] = None
+    failed_attempts: Annotated[
+        list[FailedAttempt],
+        Field(json_schema_extra={"x-kubernetes-list-type": "atomic"}),
+    ] = Field(default_factory=list)
+
+
+class Counts(Model):
+    total: int = 0
+    pending: int = 0
+    running: Annotated[int, Field(description="Starting ones included.")] = 0
+    succeeded: int = 0
+    failed: int = 0
+    skipped: int = 0
+    cancelled: int = 0
+
+
+class Condition(Model):
+    """metav1.Condition."""
+
+    type: str
+    status: Annotated[str, Field(json_schema_extra={"enum": ["True", "False", "Unknown"]})]
+    reason: str
+    message: str = ""
+    last_transition_time: Time
+    observed_generation: int | None = None
+
+
+class FirstFailure(Model):
+    task: str
+    reason: str
+    message: str = ""
+
+
+class RunStatus(Model):
+    observed_generation: int = 0
+    phase: RunPhase = RunPhase.PENDING
+    reason: str | None = None
+    message: str | None = None
+    start_time: Time | None = None
+    completion_time: Time | None = None
+    progress: Annotated[str, Field(description="Ended tasks of all, for people.")] = ""
+    counts: Counts = Counts()
+    last_event: Annotated[int, Field(description="Number of the newest event, from 1; 0 before the first.")] = 0
+    end_event: int | None = None
+    first_failure: FirstFailure | None = None
+    conditions: Annotated[
+        list[Condition],
+        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
+    ] = Field(default_factory=list)
+    tasks: Annotated[
+        list[TaskStatus],
+        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),
+    ] = Field(default_factory=list)

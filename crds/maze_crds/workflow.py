@@ -1,0 +1,175 @@
+"""Workflow: a template of tasks. Every task has exactly one executor: `python` or `container`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, JsonValue, WithJsonSchema
+
+from maze_crds.base import MAX_TASKS, QUANTITY_PATTERN, REFERENCE_PATTERN, Key, Model, TaskName
+
+AnyJson = Annotated[JsonValue, WithJsonSchema({"x-kubernetes-preserve-unknown-fields": True, "nullable": True})]
+JsonSchema = Annotated[
+    dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})
+]
+Quantity = Annotated[
+    str,
+    Field(coerce_numbers_to_str=True, pattern=QUANTITY_PATTERN),
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "pattern": QUANTITY_PATTERN,
+        }
+    ),
+]
+
+
+class Payload(Model):
+    """Bytes in the object store, named by content."""
+
+    key: Annotated[str, Field(min_length=1, max_length=1024, description="Object key in the Maze bucket.")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    size: Annotated[int, Field(ge=0, description="Bytes.")]
+
+
+class Input(Model):
+    """Where one input comes from: exactly one of `value`, `from` and `payload` (the schema asks for one property)."""
+
+    value: Annotated[AnyJson, Field(description="A literal JSON value.")] = None
+    from_: Annotated[
+        str | None,
+        Field(alias="from", pattern=REFERENCE_PATTERN, max_length=400, description="input.KEY or TASK.output.KEY"),
+    ] = None
+    payload: Annotated[Payload | None, Field(description="A literal too large for this object, as JSON.")] = None
+
+    model_config = {"json_schema_extra": {"minProperties": 1, "maxProperties": 1}}
+
+
+class PythonExecutor(Model):
+    """A Python function of one dict that returns a dict: a pickle in the object store, or source text."""
+
+    code: Annotated[Payload | None, Field(description="A cloudpickle of the function.")] = None
+    source: Annotated[
+        str | None,
+        Field(min_length=1, max_length=262144, description="Python source; its first function is called."),
+    ] = None
+    function: Annotated[
+        str | None, Field(max_length=253, description="Which function of `source` to call; default: the first.")
+    ] = None
+    python_version: Annotated[
+        str | None, Field(pattern=r"^3\.[0-9]+$", description="MAJOR.MINOR that made the pickle.")
+    ] = None
+    image: Annotated[
+        str | None, Field(min_length=1, max_length=500, description="Any image with Python 3.9 or newer.")
+    ] = None
+
+    model_config = {
+        "json_schema_extra": {
+            "x-kubernetes-validations": [
+                {"rule": "has(self.code) != has(self.source)", "message": "give exactly one of code and source"}
+            ]
+        }
+    }
+
+
+class ContainerExecutor(Model):
+    """Any image. Inputs arrive as JSON in MAZE_INPUTS; outputs are a JSON object in the termination message."""
+
+    image: Annotated[str, Field(min_length=1, max_length=500)]
+    command: Annotated[list[str] | None, Field(max_length=256)] = None
+    args: Annotated[list[str] | None, Field(max_length=256)] = None
+
+
+class EnvVar(Model):
+    name: Annotated[str, Field(pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$", max_length=253)]
+    value: Annotated[str, Field(max_length=32768)] = ""
+
+
+class Resources(Model):
+    """What a task gets; becomes requests and limits of its pod. `gpu` may be a fraction where sharing is set up."""
+
+    cpu: Quantity | None = None
+    memory: Quantity | None = None
+    gpu: Quantity | None = None
+    gpu_memory: Annotated[Quantity | None, Field(description="Memory that the GPU must have at least.")] = None
+
+
+class Retry(Model):
+    """How many times a task is tried again, counted separately for each cause."""
+
+    limit: Annotated[int, Field(ge=0, le=100, description="After the task's own failure.")] = 0
+    out_of_memory: Annotated[int, Field(ge=0, le=10, description="After being killed for memory.")] = 0
+    timeout: Annotated[int, Field(ge=0, le=100)] = 0
+    infrastructure: Annotated[int, Field(ge=0, le=100, description="After eviction, node or pod loss.")] = 3
+    storage: Annotated[int, Field(ge=0, le=100, description="After the object store failed.")] = 3
+    backoff_seconds: Annotated[float, Field(ge=0, le=3600)] = 1
+    backoff_factor: Annotated[float, Field(ge=1, le=10)] = 2
+    max_backoff_seconds: Annotated[float, Field(ge=0, le=86400)] = 60
+    memory_factor: Annotated[
+        float, Field(ge=1, le=10, description="Memory is multiplied by this after out of memory.")
+    ] = 2
+
+
+Timeout = Annotated[int, Field(ge=1, le=604800, description="Seconds that one attempt may run.")]
+
+
+class Defaults(Model):
+    """What a task takes where it says nothing itself, field by field."""
+
+    image: Annotated[str | None, Field(min_length=1, max_length=500, description="For python tasks.")] = None
+    resources: Resources | None = None
+    retry: Retry | None = None
+    timeout_seconds: Timeout | None = None
+
+
+class Task(Model):
+    name: TaskName
+    display_name: Annotated[str | None, Field(max_length=500)] = None
+    python: PythonExecutor | None = None
+    container: ContainerExecutor | None = None
+    inputs: Annotated[dict[Key, Input], Field(max_length=256)] = Field(default_factory=dict)
+    outputs: Annotated[
+        list[Key] | None, Field(max_length=256, description="Keys that must be there; none declared: any.")
+    ] = None
+    depends_on: Annotated[list[TaskName] | None, Field(max_length=MAX_TASKS)] = None
+    env: Annotated[
+        list[EnvVar] | None,
+        Field(
+            max_length=256,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = None
+    resources: Resources | None = None
+    retry: Retry | None = None
+    timeout_seconds: Timeout | None = None
+    priority: Annotated[int, Field(ge=-1000, le=1000, description="Higher starts first among ready tasks.")] = 0
+
+    model_config = {
+        "json_schema_extra": {
+            "x-kubernetes-validations": [
+                {
+                    "rule": "has(self.python) != has(self.container)",
+                    "message": "give exactly one executor: python or container",
+                },
+                {"rule": "self.name != 'input'", "message": "the name 'input' is taken by run inputs"},
+            ]
+        }
+    }
+
+
+class WorkflowSpec(Model):
+    """A graph of tasks; edges are `dependsOn` and references to outputs."""
+
+    description: Annotated[str | None, Field(max_length=4096)] = None
+    input_schema: Annotated[JsonSchema | None, Field(description="JSON Schema for the inputs of a Run.")] = None
+    defaults: Defaults | None = None
+    parallelism: Annotated[int | None, Field(ge=1, le=10000, description="Tasks at once, at most.")] = None
+    tasks: Annotated[
+        list[Task],
+        Field(
+            min_length=1,
+            max_length=MAX_TASKS,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ]
