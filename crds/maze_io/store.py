@@ -1,0 +1,230 @@
+"""The object store: S3 through boto3, with one error type and tight timeouts.
+
+Methods of ObjectStore block; AsyncStore runs them in a bounded pool of threads. Presigning makes no call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CHUNK = 1 << 20
+ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
+
+
+class StoreError(Exception):
+    """The object store refused or could not be reached.
+
+    Attributes:
+        what: the operation and its key ("get runs/…/result.json").
+        where: endpoint and bucket.
+        why: the store's or the network's word.
+    """
+
+    def __init__(self, what: str, where: str, why: str) -> None:
+        super().__init__(f"object store {where}: {what} failed: {why}")
+        self.what = what
+        self.where = where
+        self.why = why
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """Where the bucket is. `repr` hides the secret."""
+
+    endpoint: str
+    bucket: str
+    access_key: str
+    secret_key: str
+    region: str = "us-east-1"
+
+    def __repr__(self) -> str:
+        return f"StoreSettings(endpoint={self.endpoint!r}, bucket={self.bucket!r}, access_key={self.access_key!r})"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> StoreSettings:
+        """From MAZE_S3_ENDPOINT, MAZE_S3_BUCKET, MAZE_S3_ACCESS_KEY, MAZE_S3_SECRET_KEY and MAZE_S3_REGION (optional).
+
+        Raises:
+            ValueError: names every variable that is missing.
+        """
+        names = ("MAZE_S3_ENDPOINT", "MAZE_S3_BUCKET", "MAZE_S3_ACCESS_KEY", "MAZE_S3_SECRET_KEY")
+        missing = [name for name in names if not environ.get(name)]
+        if missing:
+            raise ValueError(f"set {', '.join(missing)}: where the object store is")
+        endpoint, bucket, access_key, secret_key = (environ[name] for name in names)
+        return cls(endpoint.rstrip("/"), bucket, access_key, secret_key, environ.get("MAZE_S3_REGION") or "us-east-1")
+
+
+class ObjectStore:
+    """One bucket. Thread-safe; every method but the presigning ones raises StoreError."""
+
+    def __init__(self, settings: StoreSettings, connections: int = 32) -> None:
+        self.settings = settings
+        self.bucket = settings.bucket
+        self._client: S3Client = boto3.client(
+            "s3",
+            endpoint_url=settings.endpoint,
+            aws_access_key_id=settings.access_key,
+            aws_secret_access_key=settings.secret_key,
+            region_name=settings.region,
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path"},
+                connect_timeout=2,
+                read_timeout=20,
+                retries={"total_max_attempts": 3, "mode": "standard"},
+                max_pool_connections=connections,
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (BotoCoreError, ClientError, OSError) as error:
+            raise StoreError(what, f"{self.settings.endpoint}/{self.bucket}", str(error)) from error
+
+    def ensure_bucket(self) -> None:
+        """Create the bucket unless it is there."""
+        with self._errors("create bucket"):
+            try:
+                self._client.head_bucket(Bucket=self.bucket)
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in ("404", "NoSuchBucket", "NotFound"):
+                    raise
+                try:
+                    self._client.create_bucket(Bucket=self.bucket)
+                except ClientError as lost:
+                    if lost.response["Error"]["Code"] not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                        raise
+
+    def check(self) -> None:
+        """One cheap call: raises where the bucket can't be used."""
+        with self._errors("head bucket"):
+            self._client.head_bucket(Bucket=self.bucket)
+
+    def put(self, key: str, data: bytes) -> None:
+        with self._errors(f"put {key}"):
+            self._client.put_object(Bucket=self.bucket, Key=key, Body=data)
+
+    def get(self, key: str) -> bytes | None:
+        """All bytes of an object; None: no such object."""
+        with self._errors(f"get {key}"):
+            try:
+                return self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+            except ClientError as error:
+                if error.response["Error"]["Code"] in ABSENT:
+                    return None
+                raise
+
+    def get_stream(self, key: str) -> Iterator[bytes] | None:
+        """The same in chunks of at most 1 MiB. The chunks may raise StoreError, too."""
+        with self._errors(f"get {key}"):
+            try:
+                body = self._client.get_object(Bucket=self.bucket, Key=key)["Body"]
+            except ClientError as error:
+                if error.response["Error"]["Code"] in ABSENT:
+                    return None
+                raise
+
+        def chunks() -> Iterator[bytes]:
+            with self._errors(f"read {key}"), body:
+                yield from body.iter_chunks(CHUNK)
+
+        return chunks()
+
+    def exists(self, key: str) -> bool:
+        with self._errors(f"head {key}"):
+            try:
+                self._client.head_object(Bucket=self.bucket, Key=key)
+            except ClientError as error:
+                if error.response["Error"]["Code"] in ABSENT:
+                    return False
+                raise
+            return True
+
+    def presign_get(self, key: str, seconds: int) -> str:
+        return self._client.generate_presigned_url(
+            "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=seconds
+        )
+
+    def presign_put(self, key: str, seconds: int) -> str:
+        return self._client.generate_presigned_url(
+            "put_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=seconds
+        )
+
+    def delete(self, key: str) -> None:
+        """Deleting what is not there is fine."""
+        with self._errors(f"delete {key}"):
+            self._client.delete_object(Bucket=self.bucket, Key=key)
+
+    def delete_prefix(self, prefix: str) -> int:
+        """Delete every key that starts with `prefix` (not ''); returns how many."""
+        if not prefix:
+            raise ValueError("an empty prefix would delete the whole bucket")
+        keys = self.list_keys(prefix)
+        with self._errors(f"delete {prefix}*"):
+            for start in range(0, len(keys), 1000):
+                batch = [{"Key": key} for key in keys[start : start + 1000]]
+                answer = self._client.delete_objects(Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True})  # type: ignore[typeddict-item]
+                if answer.get("Errors"):
+                    raise OSError(str(answer["Errors"][0]))
+        return len(keys)
+
+    def list_keys(self, prefix: str) -> list[str]:
+        """All keys that start with `prefix`, sorted as the store does."""
+        with self._errors(f"list {prefix}*"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+            return [item["Key"] for page in pages for item in page.get("Contents", ())]
+
+
+class AsyncStore:
+    """The same for asyncio: `await run(store.store.get, key)`, and short forms of the common calls."""
+
+    def __init__(self, store: ObjectStore, threads: int = 16) -> None:
+        self.store = store
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
+
+    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a blocking call in this store's threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(call, *args, **kwargs))
+
+    async def put(self, key: str, data: bytes) -> None:
+        await self.run(self.store.put, key, data)
+
+    async def get(self, key: str) -> bytes | None:
+        return await self.run(self.store.get, key)
+
+    async def exists(self, key: str) -> bool:
+        return await self.run(self.store.exists, key)
+
+    async def delete(self, key: str) -> None:
+        await self.run(self.store.delete, key)
+
+    async def delete_prefix(self, prefix: str) -> int:
+        return await self.run(self.store.delete_prefix, prefix)
+
+    async def list_keys(self, prefix: str) -> list[str]:
+        return await self.run(self.store.list_keys, prefix)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
