@@ -46,7 +46,7 @@ crds: $(VENV)/.ready  ## write the CRD YAML from the models
 	@$(PY) -m maze_crds.generate crds
 
 LOCK := $(VENV)/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --no-annotate \
-	--python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-package maze-crds
+	--python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-package maze-crds --no-emit-package maze-runner
 lock: $(VENV)/.ready  ## pin dependencies again, with hashes and without addresses
 	@for d in operator api runner-image; do $(LOCK) $$d/pyproject.toml -o $$d/requirements.lock; done
 	@$(LOCK) --all-extras --group dev $(DISTS:%=%/pyproject.toml) -o requirements-dev.lock

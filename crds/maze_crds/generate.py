@@ -62,7 +62,9 @@ def _convert(node: Any, definitions: Schema) -> Any:
             raise TypeError(f"a structural schema has no union: {json.dumps(node)[:200]}")
         rest = {k: v for k, v in node.items() if k not in ("anyOf", "default")}
         return _convert({**choices[0], **rest}, definitions)
-    skipped = {"title", "default", "const", "propertyNames"} | ({"additionalProperties"} if node.get("additionalProperties") is False else set())
+    skipped = {"title", "default", "const", "propertyNames"} | (
+        {"additionalProperties"} if node.get("additionalProperties") is False else set()
+    )
     converted: Schema = {}
     for name, value in node.items():
         if name == "properties":
@@ -154,7 +156,9 @@ def all_crds() -> dict[str, Schema]:
 def rendered() -> dict[str, str]:
     """File name → text. JSON is YAML, and needs no YAML library to be stable."""
     files = {
-        name: "# Generated from the models in maze_crds by `make crds`. Do not edit.\n" + json.dumps(body, indent=1) + "\n"
+        name: "# Generated from the models in maze_crds by `make crds`. Do not edit.\n"
+        + json.dumps(body, indent=1)
+        + "\n"
         for name, body in all_crds().items()
     }
     files["kustomization.yaml"] = "resources:\n" + "".join(f"  - {name}\n" for name in sorted(files))

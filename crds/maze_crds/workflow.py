@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, JsonValue, WithJsonSchema
+from pydantic import ConfigDict, Field, JsonValue, WithJsonSchema
 
 from maze_crds.base import MAX_TASKS, QUANTITY_PATTERN, REFERENCE_PATTERN, Key, Model, TaskName
 
 AnyJson = Annotated[JsonValue, WithJsonSchema({"x-kubernetes-preserve-unknown-fields": True, "nullable": True})]
-JsonSchema = Annotated[
-    dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})
-]
+JsonSchema = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})]
 Quantity = Annotated[
     str,
     Field(coerce_numbers_to_str=True, pattern=QUANTITY_PATTERN),
@@ -43,7 +41,7 @@ class Input(Model):
     ] = None
     payload: Annotated[Payload | None, Field(description="A literal too large for this object, as JSON.")] = None
 
-    model_config = {"json_schema_extra": {"minProperties": 1, "maxProperties": 1}}
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
 
 class PythonExecutor(Model):
@@ -64,13 +62,13 @@ class PythonExecutor(Model):
         str | None, Field(min_length=1, max_length=500, description="Any image with Python 3.9 or newer.")
     ] = None
 
-    model_config = {
-        "json_schema_extra": {
+    model_config = ConfigDict(
+        json_schema_extra={
             "x-kubernetes-validations": [
                 {"rule": "has(self.code) != has(self.source)", "message": "give exactly one of code and source"}
             ]
         }
-    }
+    )
 
 
 class ContainerExecutor(Model):
@@ -145,8 +143,8 @@ class Task(Model):
     timeout_seconds: Timeout | None = None
     priority: Annotated[int, Field(ge=-1000, le=1000, description="Higher starts first among ready tasks.")] = 0
 
-    model_config = {
-        "json_schema_extra": {
+    model_config = ConfigDict(
+        json_schema_extra={
             "x-kubernetes-validations": [
                 {
                     "rule": "has(self.python) != has(self.container)",
@@ -155,7 +153,7 @@ class Task(Model):
                 {"rule": "self.name != 'input'", "message": "the name 'input' is taken by run inputs"},
             ]
         }
-    }
+    )
 
 
 class WorkflowSpec(Model):

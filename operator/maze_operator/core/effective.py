@@ -1,0 +1,30 @@
+"""What holds for a task after the workflow's defaults are filled in, field by field."""
+
+from __future__ import annotations
+
+from maze_crds.workflow import Resources, Retry, Task, WorkflowSpec
+
+
+def retry_policy(task: Task, spec: WorkflowSpec) -> Retry:
+    default = (spec.defaults and spec.defaults.retry) or Retry()
+    return default.model_copy(update=_given(task.retry)) if task.retry else default
+
+
+def resources(task: Task, spec: WorkflowSpec) -> Resources:
+    default = (spec.defaults and spec.defaults.resources) or Resources()
+    return default.model_copy(update=_given(task.resources)) if task.resources else default
+
+
+def timeout_seconds(task: Task, spec: WorkflowSpec) -> int | None:
+    return task.timeout_seconds or (spec.defaults.timeout_seconds if spec.defaults else None)
+
+
+def image(task: Task, spec: WorkflowSpec, default: str) -> str:
+    if task.container is not None:
+        return task.container.image
+    own = task.python.image if task.python else None
+    return own or (spec.defaults.image if spec.defaults else None) or default
+
+
+def _given(model: Resources | Retry | None) -> dict[str, object]:
+    return {name: getattr(model, name) for name in model.model_fields_set} if model else {}

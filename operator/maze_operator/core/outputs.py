@@ -1,0 +1,154 @@
+"""Results of container tasks, and how outputs of one task become inputs of the next."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from maze_crds.graph import parse_reference
+from maze_crds.protocol import LeasedInput, Output, Result
+from maze_crds.run import Cause
+from maze_crds.workflow import Payload, Task
+
+from maze_operator.core.diagnosis import failure
+from maze_operator.core.values import Ended
+
+Upstream = Mapping[str, tuple[str, Result]]
+"""Task name → (its attempt's prefix in the object store, its result)."""
+
+
+class InputMissing(Exception):
+    """An input can't be had; the text says which, and what there is instead."""
+
+
+def encode_json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def container_result(ended: Ended, declared: list[str], started: str, completed: str) -> Result:
+    """What a container that exited with 0 said in its termination message (at most 4096 bytes of JSON)."""
+    result: Result = {"startTime": started, "completionTime": completed, "outputs": {}}
+    text = ended.termination_message.strip()
+    try:
+        values = json.loads(text) if text else {}
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        if declared:
+            shown = f"what it wrote begins with {text[:80]!r}"
+            message = f"outputs are read as a JSON object from /dev/termination-log, but {shown}"
+            result["failure"] = failure(Cause.USER_ERROR, "OutputNotJSON", message, 0)
+        return result
+    missing = [key for key in declared if key not in values]
+    if missing:
+        message = f"the container wrote no output {_quoted(missing)}; it wrote {_quoted(values) or 'nothing'}"
+        result["failure"] = failure(Cause.USER_ERROR, "MissingOutput", message, 0)
+        return result
+    for key, value in values.items():
+        if not declared or key in declared:
+            data = encode_json(value)
+            result["outputs"][key] = Output(
+                encoding="json", size=len(data), sha256=hashlib.sha256(data).hexdigest(), value=value
+            )
+    return result
+
+
+def failed_result(now: str, reason: str, message: str) -> Result:
+    """A result that the operator itself finds, before any code could run."""
+    return {
+        "startTime": now,
+        "completionTime": now,
+        "outputs": {},
+        "failure": failure(Cause.USER_ERROR, reason, message),
+    }
+
+
+def lease_inputs(
+    task: Task,
+    run_inputs: Mapping[str, Any],
+    upstream: Upstream,
+    presign: Callable[[str], str],
+    stored_at: Callable[[str, str], str],
+) -> dict[str, LeasedInput]:
+    """Inputs as a runner takes them. `stored_at(task, output)` is the key of a large output, `presign` makes its URL.
+
+    Raises:
+        InputMissing: the Run or the upstream task did not give it.
+    """
+    leased: dict[str, LeasedInput] = {}
+    for key, source in task.inputs.items():
+        if source.payload is not None:
+            leased[key] = _from_payload(source.payload, presign)
+        elif source.from_ is None:
+            leased[key] = {"value": source.value}
+        else:
+            reference = parse_reference(source.from_)
+            if reference.task is None:
+                leased[key] = {"value": _run_input(run_inputs, reference.key, key)}
+            else:
+                output = _output(upstream, reference.task, reference.key, key)
+                leased[key] = _from_output(
+                    output, partial(_presigned, presign, stored_at, reference.task, reference.key)
+                )
+    return leased
+
+
+def container_inputs(task: Task, run_inputs: Mapping[str, Any], upstream: Upstream) -> dict[str, Any]:
+    """Inputs as plain JSON values; a container gets no pickles.
+
+    Raises:
+        InputMissing: not given, not JSON, or (for now) too large to travel inside the result.
+    """
+    values: dict[str, Any] = {}
+    for key, leased in lease_inputs(task, run_inputs, upstream, lambda key: key, lambda task, key: key).items():
+        if "value" not in leased:
+            raise InputMissing(
+                f"input '{key}' is a pickled Python object or larger than 64 KiB, which a container can't take;"
+                " give it plain JSON values"
+            )
+        values[key] = leased["value"]
+    return values
+
+
+def _presigned(presign: Callable[[str], str], stored_at: Callable[[str, str], str], task: str, key: str) -> str:
+    return presign(stored_at(task, key))
+
+
+def _from_payload(payload: Payload, presign: Callable[[str], str]) -> LeasedInput:
+    stored = {"url": presign(payload.key), "sha256": payload.sha256, "size": payload.size}
+    return {"encoding": "json", "stored": stored}  # type: ignore[typeddict-item]
+
+
+def _run_input(run_inputs: Mapping[str, Any], name: str, key: str) -> Any:
+    if name not in run_inputs:
+        raise InputMissing(
+            f"input '{key}' comes from input.{name}, which the Run does not give; it gives {_quoted(run_inputs) or 'none'}"
+        )
+    return run_inputs[name]
+
+
+def _output(upstream: Upstream, task: str, name: str, key: str) -> Output:
+    outputs = upstream[task][1]["outputs"]
+    if name not in outputs:
+        raise InputMissing(
+            f"input '{key}' needs {task}.output.{name}, which task '{task}' did not return;"
+            f" it returned {_quoted(outputs) or 'nothing'}"
+        )
+    return outputs[name]
+
+
+def _from_output(output: Output, url: Callable[[], str]) -> LeasedInput:
+    if "value" in output:
+        return {"value": output["value"]}
+    if "data" in output:
+        stored = {"data": output["data"], "sha256": output["sha256"], "size": output["size"]}
+    else:
+        stored = {"url": url(), "sha256": output["sha256"], "size": output["size"]}
+    return {"encoding": output["encoding"], "stored": stored}  # type: ignore[typeddict-item]
+
+
+def _quoted(names: Any) -> str:
+    return ", ".join(f"'{name}'" for name in list(names)[:10])

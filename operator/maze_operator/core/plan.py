@@ -1,0 +1,339 @@
+"""What to do about one Run: `plan(run, pods, facts, now, settings) -> Plan`.
+
+Theory of operation
+-------------------
+The status of a Run is the only memory. One call of `plan` reads it, lets every active attempt be settled by what is
+known of it, then cancels, skips and admits, and ends the Run when every task has ended. The caller writes the new status
+before it does any of the actions, and may die anywhere: each action follows from the status alone, so the next call
+asks for it again. Hence
+
+- an attempt in phase Starting without a pod means "make this pod", unless the pod has been seen before (then it is lost);
+- an attempt that has ended but still has a live pod means "delete this pod";
+- a result, reported or found in the object store, beats whatever the pod says.
+
+`attempts_to_look_up` names the attempts whose result must be looked for in the object store before planning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from maze_crds.protocol import Failure
+from maze_crds.run import TERMINAL_RUNS, Cause, Condition, Counts, DesiredState, RunPhase, RunStatus, TaskPhase
+
+from maze_operator.core import effective
+from maze_operator.core.admission import ACTIVE, choose_admitted, choose_skipped
+from maze_operator.core.diagnosis import Wait, diagnose_ended, diagnose_refused, diagnose_waiting, failure
+from maze_operator.core.ledger import Ledger
+from maze_operator.core.retry import memory_scale, retry_delay
+from maze_operator.core.values import (
+    Action,
+    AttemptId,
+    CreatePod,
+    DeletePod,
+    DeleteRun,
+    Facts,
+    Plan,
+    PodView,
+    RunView,
+    Settings,
+    Workflow,
+)
+
+REFUSED_RETRY = 5.0
+"""Seconds between two tries to create a pod that the API server did not take."""
+
+Pods = Mapping[AttemptId, PodView]
+
+
+def attempts_to_look_up(run: RunView, pods: Pods, known: frozenset[AttemptId], cold: bool) -> frozenset[AttemptId]:
+    """Active attempts that may have left a result: their pod has ended or is missing.
+
+    cold: this process has not planned for the Run before, so a missing pod may have come and gone.
+    """
+    found = set()
+    for task in run.status.tasks:
+        if task.phase in ACTIVE:
+            attempt = AttemptId(task.name, task.attempt)
+            pod = pods.get(attempt)
+            gone = pod is None and (cold or attempt in known or task.phase == TaskPhase.RUNNING)
+            if gone or (pod is not None and pod.ended is not None):
+                found.add(attempt)
+    return frozenset(found)
+
+
+def plan(run: RunView, pods: Pods, facts: Facts, now: datetime, settings: Settings) -> Plan:
+    """The next step for `run`. Pure: same arguments, same answer."""
+    if run.status.phase in TERMINAL_RUNS:
+        return _plan_ended(run, pods, now, settings)
+    if run.workflow is None:
+        return _plan_unresolved(run, now, settings)
+    planner = _Planner(run, run.workflow, pods, facts, now, settings)
+    return planner.make()
+
+
+class _Planner:
+    def __init__(
+        self, run: RunView, workflow: Workflow, pods: Pods, facts: Facts, now: datetime, settings: Settings
+    ) -> None:
+        self.run, self.workflow, self.pods, self.facts, self.now, self.settings = (
+            run,
+            workflow,
+            pods,
+            facts,
+            now,
+            settings,
+        )
+        self.ledger = Ledger(run.status, list(workflow.tasks), now)
+        self.actions: list[Action] = []
+        self.wake: float | None = None
+
+    def make(self) -> Plan:
+        if self.run.status.start_time is None:
+            self.ledger.next_event()
+        for name in self.workflow.tasks:
+            if self.ledger.tasks[name].phase in ACTIVE:
+                self._observe(name)
+        cancelled = self.run.spec.desired_state == DesiredState.CANCELLED
+        if cancelled:
+            self._cancel()
+        for name, culprit in choose_skipped(self.workflow, self.ledger.tasks).items():
+            self.ledger.skip(name, culprit)
+        self._admit()
+        self.actions += leftover_pods(self.ledger, self.pods, self.now, self.settings)
+        status = self._status(cancelled)
+        if status.phase in TERMINAL_RUNS:
+            self._wake_in(0.0)
+        elif any(pod for pod in self.pods.values() if pod.ended is None) and self._exiting():
+            self._wake_in(self.settings.exit_grace)
+        return Plan(status, tuple(self.actions), self.wake)
+
+    def _observe(self, name: str) -> None:
+        task = self.ledger.tasks[name]
+        attempt = AttemptId(name, task.attempt)
+        pod = self.pods.get(attempt)
+        self._note_start(name, attempt, pod)
+        result = self.facts.results.get(attempt)
+        if result is not None:
+            self.ledger.ensure_started(name)
+            if "failure" in result:
+                self._fail(name, result["failure"])
+            else:
+                self.ledger.succeed(name)
+        elif pod is None:
+            self._observe_missing(name, attempt)
+        elif pod.ended is not None:
+            if attempt in self.facts.results:
+                self._fail(name, diagnose_ended(pod, pod.ended))
+        else:
+            self._observe_live(name, pod)
+
+    def _note_start(self, name: str, attempt: AttemptId, pod: PodView | None) -> None:
+        if self.ledger.tasks[name].phase != TaskPhase.STARTING:
+            return
+        started = self.facts.started.get(attempt)
+        if started is not None:
+            self.ledger.start(name, started.time, started.node or (pod.node if pod else None))
+        elif pod is not None and pod.running_since is not None and self.workflow.tasks[name].container is not None:
+            # The kubelet's clock has whole seconds only, so it may lie before what this start waited for.
+            self.ledger.start(name, self.now, pod.node)
+
+    def _observe_missing(self, name: str, attempt: AttemptId) -> None:
+        phase = self.ledger.tasks[name].phase
+        if attempt in self.facts.known or phase == TaskPhase.RUNNING:
+            if attempt in self.facts.results:
+                self._fail(name, diagnose_ended(None, None))
+            return
+        if self.run.spec.desired_state == DesiredState.CANCELLED:
+            return
+        refused = self.facts.refused.get(attempt)
+        if refused is not None:
+            self._waits(name, diagnose_refused(refused, self.settings))
+            wait = REFUSED_RETRY - (self.now - refused.time).total_seconds()
+            if self.ledger.tasks[name].phase != TaskPhase.STARTING or wait > 0:
+                self._wake_in(max(wait, 0.0))
+                return
+        self._create(attempt)
+
+    def _observe_live(self, name: str, pod: PodView) -> None:
+        task = self.ledger.tasks[name]
+        if task.phase == TaskPhase.STARTING:
+            wait = diagnose_waiting(pod, self.settings)
+            if wait is not None:
+                self._waits(name, wait)
+            else:
+                self.ledger.clear_reason(name)
+            return
+        limit = effective.timeout_seconds(self.workflow.tasks[name], self.workflow.spec)
+        if limit is None or task.start_time is None:
+            return
+        grace = self.settings.runner_grace if self.workflow.tasks[name].python is not None else 0.0
+        left = (task.start_time - self.now).total_seconds() + limit + grace
+        if left > 0:
+            self._wake_in(left)
+        else:
+            text = f"ran longer than its timeout of {limit} seconds"
+            self._fail(name, failure(Cause.TIMEOUT, "TimedOut", text))
+
+    def _waits(self, name: str, wait: Wait) -> None:
+        scheduled = self.ledger.tasks[name].scheduled_time or self.now
+        if wait.bound is not None:
+            left = wait.bound - (self.now - scheduled).total_seconds()
+            if left <= 0:
+                cause = Cause.INFRASTRUCTURE if wait.reason == "PodNotCreated" else Cause.USER_ERROR
+                self._fail(name, failure(cause, wait.reason, wait.message))
+                return
+            self._wake_in(left)
+        self.ledger.explain(name, wait.reason, wait.message)
+
+    def _fail(self, name: str, why: Failure) -> None:
+        task = self.ledger.tasks[name]
+        delay = None
+        if self.run.spec.desired_state != DesiredState.CANCELLED:
+            policy = effective.retry_policy(self.workflow.tasks[name], self.workflow.spec)
+            delay = retry_delay(policy, task.failed_attempts, Cause(why["cause"]), why["reason"])
+        self.ledger.fail(name, why, delay)
+
+    def _cancel(self) -> None:
+        for name, task in self.ledger.tasks.items():
+            if task.phase in ACTIVE or task.phase == TaskPhase.PENDING:
+                self.ledger.cancel(name)
+
+    def _admit(self) -> None:
+        suspended = self.run.spec.desired_state == DesiredState.SUSPENDED
+        parallelism = self.run.spec.parallelism or self.workflow.spec.parallelism
+        admitted, reasons = choose_admitted(self.workflow, self.ledger.tasks, parallelism, suspended, self.now)
+        for name in admitted:
+            self.ledger.admit(name)
+            self._create(AttemptId(name, self.ledger.tasks[name].attempt))
+        for name, reason in reasons.items():
+            self.ledger.explain(name, reason, None)
+            retry_time = self.ledger.tasks[name].retry_time
+            if reason == "RetryBackoff" and retry_time is not None:
+                self._wake_in((retry_time - self.now).total_seconds())
+
+    def _create(self, attempt: AttemptId) -> None:
+        policy = effective.retry_policy(self.workflow.tasks[attempt.task], self.workflow.spec)
+        scale = memory_scale(policy, self.ledger.tasks[attempt.task].failed_attempts)
+        self.actions.append(CreatePod(attempt, scale))
+
+    def _exiting(self) -> bool:
+        return any(self.ledger.tasks[a.task].phase not in ACTIVE for a in self.pods if a.task in self.ledger.tasks)
+
+    def _wake_in(self, seconds: float) -> None:
+        self.wake = seconds if self.wake is None else min(self.wake, seconds)
+
+    def _status(self, cancelled: bool) -> RunStatus:
+        counts = count(self.ledger)
+        ended = counts.total - counts.pending - counts.running
+        phase, reason, message = RunPhase.RUNNING, None, None
+        if self.ledger.all_ended():
+            phase, reason, message = _outcome(counts, self.ledger, cancelled)
+        elif self.run.spec.desired_state == DesiredState.SUSPENDED:
+            reason = "Suspended"
+        status = self.run.status.model_copy(
+            update={
+                "observed_generation": self.run.generation,
+                "phase": phase,
+                "reason": reason,
+                "message": message,
+                "start_time": self.run.status.start_time or self.now,
+                "progress": f"{ended}/{counts.total}",
+                "counts": counts,
+                "first_failure": self.ledger.first_failure,
+                "tasks": list(self.ledger.tasks.values()),
+            }
+        )
+        if phase in TERMINAL_RUNS:
+            return _finish(status, self.ledger.next_event(), self.now)
+        return status.model_copy(update={"last_event": self.ledger.last_event})
+
+
+def leftover_pods(ledger: Ledger, pods: Pods, now: datetime, settings: Settings) -> list[Action]:
+    """Live pods of attempts that are not active any more. One that has reported its end may exit by itself first."""
+    found: list[Action] = []
+    for attempt, pod in pods.items():
+        if pod.ended is not None or pod.deleting:
+            continue
+        task = ledger.tasks.get(attempt.task)
+        if task is not None and task.phase in ACTIVE and task.attempt == attempt.attempt:
+            continue
+        if task is not None and task.attempt == attempt.attempt and _exits_by_itself(task.phase, task.cause):
+            ended = task.completion_time or now
+            if now - ended < timedelta(seconds=settings.exit_grace):
+                continue
+        found.append(DeletePod(pod.name, pod.uid))
+    return found
+
+
+def _exits_by_itself(phase: TaskPhase, cause: Cause | None) -> bool:
+    return phase == TaskPhase.SUCCEEDED or (phase == TaskPhase.FAILED and cause == Cause.USER_ERROR)
+
+
+def count(ledger: Ledger) -> Counts:
+    by_phase = dict.fromkeys(TaskPhase, 0)
+    for task in ledger.tasks.values():
+        by_phase[task.phase] += 1
+    return Counts(
+        total=len(ledger.tasks),
+        pending=by_phase[TaskPhase.PENDING],
+        running=by_phase[TaskPhase.STARTING] + by_phase[TaskPhase.RUNNING],
+        succeeded=by_phase[TaskPhase.SUCCEEDED],
+        failed=by_phase[TaskPhase.FAILED],
+        skipped=by_phase[TaskPhase.SKIPPED],
+        cancelled=by_phase[TaskPhase.CANCELLED],
+    )
+
+
+def _outcome(counts: Counts, ledger: Ledger, cancelled: bool) -> tuple[RunPhase, str, str | None]:
+    if cancelled and counts.cancelled:
+        return RunPhase.CANCELLED, "Cancelled", "cancelled by the user"
+    if counts.failed == 0:
+        return RunPhase.SUCCEEDED, "AllTasksSucceeded", None
+    first = ledger.first_failure
+    text = f"task '{first.task}' failed: {first.message}" if first else "a task failed"
+    return RunPhase.FAILED, first.reason if first else "TaskFailed", text
+
+
+def _finish(status: RunStatus, event: int, now: datetime) -> RunStatus:
+    succeeded = status.phase == RunPhase.SUCCEEDED
+    condition = Condition(
+        type="Complete" if succeeded else "Failed",
+        status="True",
+        reason=status.reason or status.phase.value,
+        message=status.message or "",
+        last_transition_time=now,
+        observed_generation=status.observed_generation,
+    )
+    return status.model_copy(
+        update={"completion_time": now, "end_event": event, "last_event": event, "conditions": [condition]}
+    )
+
+
+def _plan_unresolved(run: RunView, now: datetime, settings: Settings) -> Plan:
+    """The workflow is not there, or is not one: waited for within bounds, then the Run fails with the reason."""
+    waited = (now - run.created).total_seconds()
+    status = run.status.model_copy(
+        update={"observed_generation": run.generation, "reason": run.problem_reason, "message": run.problem}
+    )
+    if run.spec.desired_state == DesiredState.CANCELLED:
+        status = status.model_copy(update={"phase": RunPhase.CANCELLED, "reason": "Cancelled"})
+        return Plan(_finish(status, status.last_event + 1, now))
+    if run.problem_final or waited >= settings.workflow_missing_timeout:
+        status = status.model_copy(update={"phase": RunPhase.FAILED, "start_time": run.status.start_time or now})
+        return Plan(_finish(status, status.last_event + 1, now))
+    return Plan(status, requeue_after=min(1.0, settings.workflow_missing_timeout - waited))
+
+
+def _plan_ended(run: RunView, pods: Pods, now: datetime, settings: Settings) -> Plan:
+    ledger = Ledger(run.status, [task.name for task in run.status.tasks], now)
+    actions = leftover_pods(ledger, pods, now, settings)
+    waits = [settings.exit_grace] if any(pod.ended is None for pod in pods.values()) else []
+    ttl, ended = run.spec.ttl_seconds_after_finished, run.status.completion_time
+    if ttl is not None and ended is not None:
+        left = ttl - (now - ended).total_seconds()
+        if left <= 0:
+            return Plan(run.status, (*actions, DeleteRun()))
+        waits.append(left)
+    return Plan(run.status, tuple(actions), min(waits, default=None))

@@ -1,0 +1,202 @@
+"""The pod of one attempt, as the JSON that is sent to the API server.
+
+Runner pods follow Pod Security "restricted". Containers of any image follow "baseline" without extra privileges: an
+image may need root inside, so user and root file system stay the image's own.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from maze_crds import names
+from maze_crds.base import API_VERSION
+from maze_crds.quantity import format_bytes, format_cpu, parse_quantity
+from maze_crds.workflow import Resources, Task
+
+from maze_operator.core import effective
+from maze_operator.core.values import AttemptId, RunView, Settings, Workflow
+
+Json = dict[str, Any]
+
+RUNNER_ARCHIVE = "/maze/runner.pyz"
+"""Where the runner is found in images that do not bring it (a ConfigMap is mounted there)."""
+WORK_DIRECTORY = "/work"
+USER_ID = 65532
+
+
+class PodNotPossible(Exception):
+    """The settings of this installation can't give what the task asks for. The text says what to do."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def build_pod(
+    run: RunView, workflow: Workflow, attempt: AttemptId, scale: float, env: list[Json], settings: Settings
+) -> Json:
+    """`scale` multiplies the memory; `env` is what the shell adds (tokens, inputs).
+
+    Raises:
+        PodNotPossible: shared GPUs asked for and not configured.
+    """
+    task = workflow.tasks[attempt.task]
+    wanted = effective.resources(task, workflow.spec)
+    build = _runner_container if task.python is not None else _user_container
+    container = build(task, workflow, settings)
+    container["env"] = [*({"name": e.name, "value": e.value} for e in task.env or ()), *container["env"], *env]
+    container["resources"] = build_resources(wanted, scale, settings)
+    pod: Json = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": _metadata(run, attempt),
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 5,
+            "containers": [container],
+            **_volumes(task, workflow, settings),
+        },
+    }
+    affinity = build_affinity(wanted, settings)
+    if affinity:
+        pod["spec"]["affinity"] = affinity
+    return pod
+
+
+def _metadata(run: RunView, attempt: AttemptId) -> Json:
+    return {
+        "name": names.pod_name(run.name, run.uid, attempt.task, attempt.attempt),
+        "namespace": run.namespace,
+        "labels": {
+            names.LABEL_RUN: run.name[:63].rstrip("-_."),
+            names.LABEL_RUN_UID: run.uid,
+            names.LABEL_TASK: attempt.task,
+            names.LABEL_ATTEMPT: str(attempt.attempt),
+        },
+        "ownerReferences": [
+            {
+                "apiVersion": API_VERSION,
+                "kind": "Run",
+                "name": run.name,
+                "uid": run.uid,
+                "controller": True,
+                "blockOwnerDeletion": False,
+            }
+        ],
+    }
+
+
+def uses_bundled_image(task: Task, workflow: Workflow, settings: Settings) -> bool:
+    """Whether the task runs in the image that has the runner built in."""
+    return effective.image(task, workflow.spec, settings.default_image) == settings.default_image
+
+
+def _runner_container(task: Task, workflow: Workflow, settings: Settings) -> Json:
+    bundled = uses_bundled_image(task, workflow, settings)
+    command = ["python3", "-I", "-S", RUNNER_ARCHIVE]
+    if bundled:
+        command = ["python3", "-S", "-m", "maze_runner"]
+    container: Json = {
+        "name": "task",
+        "image": effective.image(task, workflow.spec, settings.default_image),
+        "imagePullPolicy": settings.image_pull_policy,
+        "command": command,
+        "workingDir": WORK_DIRECTORY,
+        "env": [
+            {"name": names.ENV_REPORT_URL, "value": settings.report_url},
+            {"name": names.ENV_NAMESPACE, "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+            {"name": names.ENV_POD_NAME, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {"name": names.ENV_POD_UID, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+            {"name": "MAZE_WORKDIR", "value": WORK_DIRECTORY},
+            {"name": "PYTHONUNBUFFERED", "value": "1"},
+        ],
+        "volumeMounts": [{"name": "work", "mountPath": WORK_DIRECTORY}, {"name": "tmp", "mountPath": "/tmp"}],
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER_ID,
+            "runAsGroup": USER_ID,
+            "readOnlyRootFilesystem": True,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    }
+    if not bundled:
+        container["volumeMounts"].append({"name": "runner", "mountPath": "/maze", "readOnly": True})
+    return container
+
+
+def _user_container(task: Task, workflow: Workflow, settings: Settings) -> Json:
+    assert task.container is not None
+    container: Json = {
+        "name": "task",
+        "image": task.container.image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "env": [],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {"allowPrivilegeEscalation": False, "seccompProfile": {"type": "RuntimeDefault"}},
+    }
+    if task.container.command is not None:
+        container["command"] = task.container.command
+    if task.container.args is not None:
+        container["args"] = task.container.args
+    return container
+
+
+def _volumes(task: Task, workflow: Workflow, settings: Settings) -> Json:
+    if task.python is None:
+        return {}
+    volumes: list[Json] = [{"name": "work", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]
+    if not uses_bundled_image(task, workflow, settings):
+        volumes.append({"name": "runner", "configMap": {"name": settings.runner_config_map}})
+    return {"volumes": volumes, "securityContext": {"fsGroup": USER_ID}}
+
+
+def build_resources(wanted: Resources, scale: float, settings: Settings) -> Json:
+    """Limits are what the task asked for; the CPU request is the configured fraction of it.
+
+    Raises:
+        PodNotPossible: a fraction of a GPU without a shared-GPU resource in the settings.
+    """
+    limits: Json = {}
+    requests: Json = {}
+    if wanted.cpu is not None and parse_quantity(wanted.cpu) > 0:
+        cores = parse_quantity(wanted.cpu)
+        limits["cpu"] = format_cpu(cores)
+        requests["cpu"] = format_cpu(cores * Decimal(str(settings.cpu_request_fraction)))
+    if wanted.memory is not None and parse_quantity(wanted.memory) > 0:
+        memory = format_bytes(parse_quantity(wanted.memory) * Decimal(str(scale)))
+        limits["memory"] = requests["memory"] = memory
+    gpu = parse_quantity(wanted.gpu) if wanted.gpu is not None else Decimal(0)
+    if gpu > 0:
+        name, amount = _gpu(gpu, settings)
+        limits[name] = requests[name] = str(amount)
+    return {"limits": limits, "requests": requests} if limits else {}
+
+
+def _gpu(gpu: Decimal, settings: Settings) -> tuple[str, int]:
+    if gpu == gpu.to_integral_value():
+        return settings.gpu_resource, int(gpu)
+    if settings.shared_gpu_resource is None:
+        raise PodNotPossible(
+            "SharedGPUNotConfigured",
+            f"gpu: {gpu} asks for a part of a GPU, but this installation has no shared GPU resource;"
+            " ask for whole GPUs, or set MAZE_SHARED_GPU_RESOURCE and MAZE_SHARED_GPU_PARTS on the operator",
+        )
+    return settings.shared_gpu_resource, int((gpu * settings.shared_gpu_parts).to_integral_value("ROUND_CEILING"))
+
+
+def build_affinity(wanted: Resources, settings: Settings) -> Json | None:
+    """GPU memory becomes a required node label, in MiB as GPU feature discovery publishes it."""
+    if wanted.gpu_memory is None or parse_quantity(wanted.gpu_memory) == 0:
+        return None
+    mebibytes = int((parse_quantity(wanted.gpu_memory) / 1024**2).to_integral_value("ROUND_CEILING"))
+    term = {
+        "matchExpressions": [
+            {"key": settings.gpu_memory_label, "operator": "Gt", "values": [str(mebibytes - 1)]},
+        ]
+    }
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}

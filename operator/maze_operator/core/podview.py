@@ -1,0 +1,74 @@
+"""Reads a pod's JSON into the few facts the core decides on."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from maze_crds import names
+
+from maze_operator.core.values import AttemptId, Ended, PodView, Waiting
+
+Json = dict[str, Any]
+
+
+def run_uid_of(pod: Json) -> str | None:
+    uid = (pod["metadata"].get("labels") or {}).get(names.LABEL_RUN_UID)
+    return uid if isinstance(uid, str) else None
+
+
+def view_pod(pod: Json) -> PodView | None:
+    """None: not a pod of an attempt (labels missing or not ours)."""
+    metadata = pod["metadata"]
+    labels = metadata.get("labels") or {}
+    task, attempt = labels.get(names.LABEL_TASK), labels.get(names.LABEL_ATTEMPT, "")
+    if not task or not attempt.isdigit():
+        return None
+    status = pod.get("status") or {}
+    container: Json = next(iter(status.get("containerStatuses") or ()), {})
+    state = container.get("state") or {}
+    running = state.get("running")
+    return PodView(
+        name=metadata["name"],
+        attempt_id=AttemptId(task, int(attempt)),
+        uid=metadata["uid"],
+        node=status.get("hostIP"),
+        deleting="deletionTimestamp" in metadata,
+        unschedulable=_unschedulable(status),
+        waiting=_waiting(state),
+        running_since=parse_time(running["startedAt"]) if running and running.get("startedAt") else None,
+        ended=_ended(status, state),
+    )
+
+
+def parse_time(text: str) -> datetime:
+    """RFC 3339 as Kubernetes writes it."""
+    return datetime.fromisoformat(text)
+
+
+def _unschedulable(status: Json) -> Waiting | None:
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return Waiting(condition.get("reason", "Unschedulable"), condition.get("message", ""))
+    return None
+
+
+def _waiting(state: Json) -> Waiting | None:
+    waiting = state.get("waiting")
+    if not waiting or waiting.get("reason") in (None, "ContainerCreating", "PodInitializing"):
+        return None
+    return Waiting(waiting["reason"], waiting.get("message", ""))
+
+
+def _ended(status: Json, state: Json) -> Ended | None:
+    phase = status.get("phase")
+    if phase not in ("Succeeded", "Failed"):
+        return None
+    terminated = state.get("terminated") or {}
+    return Ended(
+        succeeded=phase == "Succeeded",
+        reason=status.get("reason") or terminated.get("reason") or "",
+        message=status.get("message") or "",
+        exit_code=terminated.get("exitCode"),
+        termination_message=terminated.get("message") or "",
+    )

@@ -1,0 +1,40 @@
+"""Retry policy: every cause has its own budget, so that a lost node never uses up the retries of a flaky function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from maze_crds.run import Cause, FailedAttempt
+from maze_crds.workflow import Retry
+
+_BUDGET = {
+    Cause.USER_ERROR: "limit",
+    Cause.OUT_OF_MEMORY: "out_of_memory",
+    Cause.TIMEOUT: "timeout",
+    Cause.INFRASTRUCTURE: "infrastructure",
+    Cause.STORAGE: "storage",
+}
+
+NEVER_RETRIED = frozenset(
+    {"CodeNotLoadable", "MissingInput", "PodRejected", "InvalidImageName", "SharedGPUNotConfigured"}
+)
+"""Reasons that another attempt can't change."""
+
+
+def retry_delay(policy: Retry, earlier: Sequence[FailedAttempt], cause: Cause, reason: str) -> float | None:
+    """Seconds to wait before the next attempt, or None when the budget for `cause` is used up.
+
+    `earlier` are the failed attempts before this one; the wait grows with those of the same cause.
+    """
+    if reason in NEVER_RETRIED:
+        return None
+    used = sum(1 for attempt in earlier if attempt.cause == cause)
+    if used >= getattr(policy, _BUDGET[cause]):
+        return None
+    delay: float = min(policy.backoff_seconds * policy.backoff_factor**used, policy.max_backoff_seconds)
+    return delay
+
+
+def memory_scale(policy: Retry, earlier: Sequence[FailedAttempt]) -> float:
+    """How many times the asked memory the next attempt gets."""
+    return float(policy.memory_factor ** sum(1 for attempt in earlier if attempt.cause == Cause.OUT_OF_MEMORY))

@@ -1,0 +1,175 @@
+"""The frozen values that the core decides on, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from maze_crds.graph import dependencies
+from maze_crds.protocol import Result
+from maze_crds.run import RunSpec, RunStatus
+from maze_crds.workflow import Task, WorkflowSpec
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Policy that the installation sets. Times are seconds."""
+
+    default_image: str
+    report_url: str
+    runner_config_map: str = "maze-runner"
+    """Holds the runner for images that do not bring it; in every namespace that needs it."""
+    image_pull_policy: str = "IfNotPresent"
+    cpu_request_fraction: float = 1.0
+    gpu_resource: str = "nvidia.com/gpu"
+    gpu_memory_label: str = "nvidia.com/gpu.memory"
+    shared_gpu_resource: str | None = None
+    shared_gpu_parts: int = 1
+    image_pull_timeout: float = 300.0
+    unschedulable_timeout: float = 3600.0
+    container_start_timeout: float = 60.0
+    workflow_missing_timeout: float = 60.0
+    runner_grace: float = 10.0
+    """The runner enforces the timeout itself; the operator steps in this much later."""
+    exit_grace: float = 30.0
+    """A pod that has reported its result may take this long to exit."""
+
+
+@dataclass(frozen=True, order=True)
+class AttemptId:
+    task: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Why a container is not running yet, in Kubernetes' words."""
+
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A pod that will never run again."""
+
+    succeeded: bool
+    reason: str = ""
+    message: str = ""
+    exit_code: int | None = None
+    termination_message: str = ""
+
+
+@dataclass(frozen=True)
+class PodView:
+    """What the core needs to know of one pod."""
+
+    name: str
+    attempt_id: AttemptId
+    uid: str = ""
+    node: str | None = None
+    deleting: bool = False
+    unschedulable: Waiting | None = None
+    waiting: Waiting | None = None
+    running_since: datetime | None = None
+    ended: Ended | None = None
+
+
+@dataclass(frozen=True)
+class Started:
+    """A runner has been given its task."""
+
+    time: datetime
+    node: str | None = None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The API server did not take a pod."""
+
+    status: int
+    message: str
+    time: datetime
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the shell has learned beside the objects. Keys are attempts of this Run.
+
+    results: reported, or found in the object store; None: looked for and not there.
+    known: pods that have been seen to exist by this process: one that is missing now is lost, not yet to be made.
+    """
+
+    results: Mapping[AttemptId, Result | None] = field(default_factory=dict)
+    started: Mapping[AttemptId, Started] = field(default_factory=dict)
+    refused: Mapping[AttemptId, Refused] = field(default_factory=dict)
+    known: frozenset[AttemptId] = frozenset()
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A workflow with its graph worked out once."""
+
+    spec: WorkflowSpec
+    tasks: Mapping[str, Task]
+    dependencies: Mapping[str, frozenset[str]]
+
+    @classmethod
+    def of(cls, spec: WorkflowSpec) -> Workflow:
+        return cls(
+            spec=spec,
+            tasks={task.name: task for task in spec.tasks},
+            dependencies={task.name: dependencies(task) for task in spec.tasks},
+        )
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One Run as the core sees it.
+
+    workflow is None while it can't be had, and `problem` says why; problem_final: waiting will not help.
+    """
+
+    name: str
+    uid: str
+    namespace: str
+    generation: int
+    created: datetime
+    spec: RunSpec
+    status: RunStatus
+    workflow: Workflow | None
+    problem_reason: str = ""
+    problem: str = ""
+    problem_final: bool = False
+
+
+@dataclass(frozen=True)
+class CreatePod:
+    attempt_id: AttemptId
+    memory_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class DeletePod:
+    name: str
+    uid: str
+    grace_seconds: int = 0
+
+
+@dataclass(frozen=True)
+class DeleteRun:
+    pass
+
+
+Action = CreatePod | DeletePod | DeleteRun
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Write `status` (guarded by resourceVersion) if it differs, then do `actions`, then come back in `requeue_after`
+    seconds (None: only when something changes)."""
+
+    status: RunStatus
+    actions: tuple[Action, ...] = ()
+    requeue_after: float | None = None

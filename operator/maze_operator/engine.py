@@ -1,0 +1,137 @@
+"""Keeps the caches, and one worker for every Run that has something to do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from maze_crds import names
+from maze_io.cache import Cache, Changed, Key, Object
+from maze_io.kube import Kube, pods_path, runs_path
+from maze_io.store import AsyncStore, StoreError
+
+from maze_operator.core.inputs import fill_defaults
+from maze_operator.core.podview import run_uid_of, view_pod
+from maze_operator.core.values import RunView, Settings
+from maze_operator.executor import Executor
+from maze_operator.results import Results
+from maze_operator.settings import ShellSettings
+from maze_operator.worker import RunWorker
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Made once this process leads; `start` fills the caches before anything is decided."""
+
+    def __init__(self, kube: Kube, store: AsyncStore, core: Settings, shell: ShellSettings, archive: bytes) -> None:
+        self.kube, self.store, self.core, self.shell = kube, store, core, shell
+        self.results = Results(store)
+        self.executor = Executor(self, archive)
+        self.runs = Cache(self._run_changed)
+        self.pods = Cache(self._pod_changed)
+        self.ready = False
+        self._workers: dict[str, RunWorker] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Pods first: a worker must never see a Run without the pods it has."""
+        self._spawn(self.pods.follow(self.kube.list_and_watch(pods_path(), {"labelSelector": names.LABEL_RUN_UID})))
+        await self.pods.wait_synced()
+        self.runs.apply(await self.kube.list_all(runs_path()))
+        self._spawn(self._relist())
+        self.ready = True
+
+    async def stop(self) -> None:
+        self.ready = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def saw_run(self, kind: str | None, obj: Object) -> None:
+        """A watch event; kind is None for what a first list gives."""
+        if kind == "DELETED":
+            self.runs.apply(Changed("DELETED", obj))
+        else:
+            self.runs.apply(Changed("MODIFIED", obj))
+
+    def worker_of(self, uid: str) -> RunWorker | None:
+        return self._workers.get(uid)
+
+    def run_inputs(self, view: RunView) -> dict[str, Any]:
+        """What the Run gives, with the defaults of the workflow's schema."""
+        return fill_defaults(view.workflow.spec, view.spec.inputs) if view.workflow else dict(view.spec.inputs)
+
+    def _run_changed(self, key: Key, old: Object | None, new: Object | None) -> None:
+        obj = new or old
+        assert obj is not None
+        uid = obj["metadata"]["uid"]
+        if old is not None and new is not None and old["metadata"]["uid"] != uid:
+            self._forget(old)
+        if new is None:
+            self._forget(obj)
+            return
+        worker = self._workers.get(uid)
+        if worker is None:
+            worker = RunWorker(self, key[0], key[1], uid)
+            for pod in self.pods:
+                if run_uid_of(pod) == uid:
+                    self._add_pod(worker, pod)
+            self._workers[uid] = worker
+            self._spawn(worker.work())
+        worker.dirty.set()
+
+    def _forget(self, run: Object) -> None:
+        uid = run["metadata"]["uid"]
+        worker = self._workers.pop(uid, None)
+        if worker is not None:
+            worker.dirty.set()
+        self._spawn(self._delete_data(uid))
+
+    async def _delete_data(self, uid: str) -> None:
+        try:
+            await self.store.delete_prefix(names.run_prefix(uid))
+        except StoreError as error:
+            log.warning("data of the deleted run %s stays: %s", uid, error)
+
+    def _pod_changed(self, key: Key, old: Object | None, new: Object | None) -> None:
+        pod = new or old
+        assert pod is not None
+        worker = self._workers.get(run_uid_of(pod) or "")
+        view = view_pod(pod)
+        if worker is None or view is None:
+            return
+        if new is not None:
+            self._add_pod(worker, new)
+        else:
+            worker.pods.pop(view.attempt_id, None)
+        worker.dirty.set()
+
+    @staticmethod
+    def _add_pod(worker: RunWorker, pod: Object) -> None:
+        view = view_pod(pod)
+        if view is not None:
+            worker.pods[view.attempt_id] = view
+            worker.known.add(view.attempt_id)
+
+    async def _relist(self) -> None:
+        """Heals missed events, whatever lost them."""
+        while True:
+            await asyncio.sleep(self.shell.relist_seconds)
+            try:
+                self.runs.apply(await self.kube.list_all(runs_path()))
+            except Exception as error:  # noqa: BLE001 - the next round tries again
+                log.warning("listing runs failed: %s", error)
+            for worker in list(self._workers.values()):
+                worker.dirty.set()
+
+    def _spawn(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a background task died", exc_info=error)

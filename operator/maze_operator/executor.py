@@ -1,0 +1,173 @@
+"""Does what a plan says: creates and deletes pods, deletes Runs. Repeating any of it is harmless."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from maze_crds import names
+from maze_crds.base import format_time
+from maze_crds.graph import dependencies
+from maze_crds.workflow import Task
+from maze_io.kube import KubeError, pods_path, resource_path, runs_path
+from maze_io.store import StoreError
+
+from maze_operator.core.outputs import InputMissing, Upstream, container_inputs, failed_result
+from maze_operator.core.podspec import PodNotPossible, build_pod, uses_bundled_image
+from maze_operator.core.podview import run_uid_of
+from maze_operator.core.values import Action, AttemptId, CreatePod, DeletePod, DeleteRun, Refused, RunView, Workflow
+from maze_operator.tokens import make_token
+
+if TYPE_CHECKING:
+    from maze_operator.engine import Engine
+    from maze_operator.worker import RunWorker
+
+log = logging.getLogger(__name__)
+Json = dict[str, Any]
+
+AT_ONCE = 16
+"""Calls under way at once, over all Runs."""
+INLINE_INPUTS = 65536
+"""Bytes of JSON that go into MAZE_INPUTS; more goes by URL."""
+
+
+class Executor:
+    def __init__(self, engine: Engine, runner_archive: bytes) -> None:
+        self._engine = engine
+        self._archive = runner_archive
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._delivered: set[str] = set()
+
+    async def execute(self, worker: RunWorker, view: RunView, actions: Sequence[Action]) -> None:
+        """All of them, even where one fails; the first error is raised at the end."""
+        outcomes = await asyncio.gather(
+            *(self._one(worker, view, action) for action in actions), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _one(self, worker: RunWorker, view: RunView, action: Action) -> None:
+        async with self._slots:
+            if isinstance(action, CreatePod):
+                await self._create(worker, view, action)
+            elif isinstance(action, DeletePod):
+                await self._delete_pod(view.namespace, action)
+            elif isinstance(action, DeleteRun):
+                options = {"preconditions": {"uid": view.uid}, "propagationPolicy": "Background"}
+                await _absent_is_fine(self._engine.kube.delete(runs_path(view.namespace, view.name), options))
+
+    async def _delete_pod(self, namespace: str, action: DeletePod) -> None:
+        options = {"gracePeriodSeconds": action.grace_seconds, "preconditions": {"uid": action.uid}}
+        await _absent_is_fine(self._engine.kube.delete(pods_path(namespace, action.name), options))
+
+    async def _create(self, worker: RunWorker, view: RunView, action: CreatePod) -> None:
+        assert view.workflow is not None
+        attempt = action.attempt_id
+        task = view.workflow.tasks[attempt.task]
+        try:
+            env = await self._environment(view, view.workflow, task, attempt)
+            pod = build_pod(view, view.workflow, attempt, action.memory_scale, env, self._engine.core)
+        except InputMissing as error:
+            await self._fail_early(worker, attempt, "MissingInput", str(error))
+            return
+        except PodNotPossible as error:
+            await self._fail_early(worker, attempt, error.reason, str(error))
+            return
+        try:
+            if task.python is not None and not uses_bundled_image(task, view.workflow, self._engine.core):
+                await self._deliver_runner(view.namespace)
+            created = await self._engine.kube.post(pods_path(view.namespace), pod)
+        except KubeError as error:
+            await self._not_created(worker, view, attempt, pod["metadata"]["name"], error)
+            return
+        self._engine.pods.put(created)
+
+    async def _not_created(
+        self, worker: RunWorker, view: RunView, attempt: AttemptId, name: str, error: KubeError
+    ) -> None:
+        if error.status == 409 and error.reason == "AlreadyExists":
+            found = await self._engine.kube.get(pods_path(view.namespace, name))
+            if run_uid_of(found) != view.uid:
+                text = f"a pod named '{name}' is there already and is not of this Run; delete it"
+                worker.refused[attempt] = Refused(422, text, datetime.now(UTC))
+                worker.dirty.set()
+            else:
+                self._engine.pods.put(found)
+        elif 400 <= error.status < 500 and error.status not in (409, 429):
+            worker.refused[attempt] = Refused(error.status, error.message, datetime.now(UTC))
+            worker.dirty.set()
+        else:
+            raise error
+
+    async def _environment(self, view: RunView, workflow: Workflow, task: Task, attempt: AttemptId) -> list[Json]:
+        if task.python is not None:
+            pod = names.pod_name(view.name, view.uid, attempt.task, attempt.attempt)
+            return [{"name": names.ENV_TOKEN, "value": make_token(self._engine.shell.hmac_key, view.namespace, pod)}]
+        values = container_inputs(task, self._engine.run_inputs(view), await self.upstream(view, task))
+        data = json.dumps(values, ensure_ascii=False)
+        if len(data.encode()) <= INLINE_INPUTS:
+            return [{"name": names.ENV_INPUTS, "value": escape_env(data)}]
+        key = names.inputs_key(view.uid, attempt.task, attempt.attempt)
+        await self._engine.store.put(key, data.encode())
+        url = self._engine.store.store.presign_get(key, self._engine.shell.url_seconds)
+        return [{"name": names.ENV_INPUTS_URL, "value": url}]
+
+    async def upstream(self, view: RunView, task: Task) -> Upstream:
+        """Results of the tasks that this one takes inputs from.
+
+        Raises:
+            StoreError: one of them is not there (any more), or the store can't be asked.
+        """
+        attempts = {status.name: status.attempt for status in view.status.tasks}
+        found: dict[str, tuple[str, Any]] = {}
+        for name in dependencies(task):
+            attempt = AttemptId(name, attempts.get(name, 0))
+            result = await self._engine.results.get(view.uid, attempt)
+            if result is None:
+                key = names.result_key(view.uid, name, attempt.attempt)
+                raise StoreError(f"get {key}", self._engine.store.store.bucket, "the result of a task is not there")
+            found[name] = (names.attempt_prefix(view.uid, name, attempt.attempt), result)
+        return found
+
+    async def _fail_early(self, worker: RunWorker, attempt: AttemptId, reason: str, message: str) -> None:
+        """A failure that is known before there is a pod is stored as a result, like any other."""
+        result = failed_result(format_time(datetime.now(UTC)), reason, message)
+        await self._engine.results.put(worker.uid, attempt, result)
+        worker.report(attempt, result)
+
+    async def _deliver_runner(self, namespace: str) -> None:
+        """The ConfigMap with the runner, for images that do not bring it; named by content, so it never changes."""
+        if namespace in self._delivered:
+            return
+        body = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": self._engine.core.runner_config_map, "namespace": namespace},
+            "immutable": True,
+            "binaryData": {"runner.pyz": base64.b64encode(self._archive).decode()},
+        }
+        try:
+            await self._engine.kube.post(resource_path("v1", "configmaps", namespace), body)
+        except KubeError as error:
+            if error.reason != "AlreadyExists":
+                raise
+        self._delivered.add(namespace)
+
+
+def escape_env(text: str) -> str:
+    """Kubernetes expands $(NAME) in environment values; $$ is one dollar."""
+    return text.replace("$(", "$$(")
+
+
+async def _absent_is_fine(call: Any) -> None:
+    try:
+        await call
+    except KubeError as error:
+        if not (error.not_found or error.conflict):
+            raise

@@ -1,0 +1,165 @@
+"""The endpoint that runners talk to (maze_crds.protocol), with health and metrics on the same port."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+from maze_crds import names
+from maze_crds.base import format_time
+from maze_crds.protocol import Complete, LeaseRequest, UploadsRequest
+from maze_crds.run import TaskPhase
+from maze_io.kube import KubeError
+from maze_io.store import StoreError
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
+from pydantic import TypeAdapter, ValidationError
+
+from maze_operator.core.admission import ACTIVE
+from maze_operator.core.outputs import InputMissing, failed_result
+from maze_operator.core.podview import run_uid_of, view_pod
+from maze_operator.core.values import AttemptId, PodView, Started
+from maze_operator.engine import Engine
+from maze_operator.leases import make_lease
+from maze_operator.tokens import token_fits
+from maze_operator.worker import Gone, RunWorker
+
+log = logging.getLogger(__name__)
+
+MAX_BODY = 4 * 1024 * 1024
+"""Bytes of a report; the inlined outputs of one are at most protocol.INLINE_TOTAL before base64."""
+DURABLE_SECONDS = 20.0
+"""How long a report waits to be written before the runner is told to say it again."""
+
+LEASE, UPLOADS, COMPLETE = TypeAdapter(LeaseRequest), TypeAdapter(UploadsRequest), TypeAdapter(Complete)
+REQUESTS = Counter("maze_operator_runner_requests_total", "Requests of runners.", ["call", "status"])
+
+
+class Server:
+    """Answers 503 while this process does not lead or does not know all Runs and pods yet."""
+
+    def __init__(self, hmac_key: bytes) -> None:
+        self._key = hmac_key
+        self.engine: Engine | None = None
+
+    def application(self) -> web.Application:
+        app = web.Application(client_max_size=MAX_BODY)
+        app.add_routes(
+            [
+                web.post("/v1/lease", self._guarded("lease", LEASE, self._lease)),
+                web.post("/v1/uploads", self._guarded("uploads", UPLOADS, self._uploads)),
+                web.post("/v1/complete", self._guarded("complete", COMPLETE, self._complete)),
+                web.get("/healthz", self._health),
+                web.get("/readyz", self._ready),
+                web.get("/metrics", self._metrics),
+            ]
+        )
+        return app
+
+    def _guarded(
+        self,
+        call: str,
+        shape: TypeAdapter[Any],
+        handle: Callable[[Engine, RunWorker, PodView, Any], Awaitable[web.Response]],
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handler(request: web.Request) -> web.Response:
+            response = await self._checked(request, shape, handle)
+            REQUESTS.labels(call, str(response.status)).inc()
+            return response
+
+        return handler
+
+    async def _checked(self, request: web.Request, shape: TypeAdapter[Any], handle: Any) -> web.Response:
+        try:
+            body = shape.validate_json(await request.read())
+        except ValidationError as error:
+            return _say(400, str(error))
+        if not token_fits(self._key, body["namespace"], body["pod"], request.headers.get("Authorization", "")):
+            return _say(401, "the token does not belong to this pod")
+        engine = self.engine
+        if engine is None or not engine.ready:
+            return _later("the operator is starting")
+        pod = engine.pods.get(body["namespace"], body["pod"])
+        if pod is None:
+            return _later("this pod is not known yet")
+        view = view_pod(pod)
+        worker = engine.worker_of(run_uid_of(pod) or "")
+        if view is None or view.uid != body["uid"] or worker is None:
+            return _say(409, "nothing to do for this pod")
+        try:
+            answer: web.Response = await handle(engine, worker, view, body)
+        except Gone:
+            return _say(409, "the Run has been deleted")
+        except (KubeError, StoreError) as error:
+            log.warning("%s: %s", request.path, error)
+            return _later(str(error))
+        return answer
+
+    async def _lease(self, engine: Engine, worker: RunWorker, pod: PodView, body: LeaseRequest) -> web.Response:
+        attempt = pod.attempt_id
+        if not _owns(worker, attempt):
+            return _say(409, "nothing to do for this pod")
+        try:
+            lease = await make_lease(engine, await worker.view(), attempt)
+        except InputMissing as error:
+            result = failed_result(format_time(datetime.now(UTC)), "MissingInput", str(error))
+            await engine.results.put(worker.uid, attempt, result)
+            worker.report(attempt, result)
+            return _say(409, str(error))
+        worker.started.setdefault(attempt, Started(datetime.now(UTC), pod.node))
+        worker.dirty.set()
+        return web.json_response(lease)
+
+    async def _uploads(self, engine: Engine, worker: RunWorker, pod: PodView, body: UploadsRequest) -> web.Response:
+        attempt = pod.attempt_id
+        if AttemptId(body["task"], body["attempt"]) != attempt or not _owns(worker, attempt):
+            return _say(409, "this pod does not own the attempt any more")
+        keys = {key: names.output_key(worker.uid, attempt.task, attempt.attempt, key) for key in body["outputs"]}
+        store = engine.store.store
+        urls = {key: store.presign_put(stored, engine.shell.url_seconds) for key, stored in keys.items()}
+        return web.json_response({"urls": urls})
+
+    async def _complete(self, engine: Engine, worker: RunWorker, pod: PodView, body: Complete) -> web.Response:
+        attempt = pod.attempt_id
+        if AttemptId(body["task"], body["attempt"]) != attempt:
+            return _say(409, "this pod does not own the attempt any more")
+        status = worker.task_status(attempt.task)
+        if status is None or status.attempt != attempt.attempt:
+            return _say(409, "this pod does not own the attempt any more")
+        if status.phase not in ACTIVE:
+            reported = status.phase in (TaskPhase.SUCCEEDED, TaskPhase.FAILED)
+            return web.json_response({}) if reported else _say(409, f"the attempt is {status.phase.value}")
+        engine.results.remember(worker.uid, attempt, body["result"])
+        done = worker.report(attempt, body["result"])
+        try:
+            async with asyncio.timeout(DURABLE_SECONDS):
+                await done
+        except TimeoutError:
+            return _later("the report is not written yet")
+        return web.json_response({})
+
+    async def _health(self, request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        ready = self.engine is not None and self.engine.ready
+        return web.json_response({"ready": ready}, status=200 if ready else 503)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _owns(worker: RunWorker, attempt: AttemptId) -> bool:
+    status = worker.task_status(attempt.task)
+    return status is not None and status.attempt == attempt.attempt and status.phase in ACTIVE
+
+
+def _say(status: int, detail: str) -> web.Response:
+    return web.json_response({"detail": detail}, status=status)
+
+
+def _later(detail: str) -> web.Response:
+    return web.json_response({"detail": detail}, status=503, headers={"Retry-After": "1"})

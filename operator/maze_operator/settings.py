@@ -1,0 +1,82 @@
+"""Everything the environment sets, read once at start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from maze_operator.core.values import Settings
+
+LEASE_NAME = "maze-operator"
+
+
+class SettingsError(Exception):
+    """A variable is missing or not what it must be; the text names it."""
+
+
+@dataclass(frozen=True)
+class ShellSettings:
+    """What the shell needs beside the core's policy."""
+
+    hmac_key: bytes
+    identity: str
+    namespace: str
+    port: int
+    bind: str
+    log_level: str
+    relist_seconds: float = 60.0
+    election_seconds: float = 10.0
+    url_seconds: int = 7 * 24 * 3600 - 60
+    """How long presigned URLs hold: SigV4 allows at most a week."""
+
+
+def read_settings(environ: Mapping[str, str] = os.environ) -> tuple[Settings, ShellSettings]:
+    """Core policy and shell settings.
+
+    Raises:
+        SettingsError: a variable is missing or malformed.
+    """
+    core = Settings(
+        default_image=_required(environ, "MAZE_RUNNER_IMAGE"),
+        report_url=_required(environ, "MAZE_REPORT_URL").rstrip("/"),
+        image_pull_policy=environ.get("MAZE_IMAGE_PULL_POLICY", "IfNotPresent"),
+        cpu_request_fraction=_number(environ, "MAZE_CPU_REQUEST_FRACTION", 1.0),
+        gpu_resource=environ.get("MAZE_GPU_RESOURCE", "nvidia.com/gpu"),
+        gpu_memory_label=environ.get("MAZE_GPU_MEMORY_LABEL", "nvidia.com/gpu.memory"),
+        shared_gpu_resource=environ.get("MAZE_SHARED_GPU_RESOURCE") or None,
+        shared_gpu_parts=int(_number(environ, "MAZE_SHARED_GPU_PARTS", 1)),
+        image_pull_timeout=_number(environ, "MAZE_IMAGE_PULL_TIMEOUT_SECONDS", 300),
+        unschedulable_timeout=_number(environ, "MAZE_UNSCHEDULABLE_TIMEOUT_SECONDS", 3600),
+        container_start_timeout=_number(environ, "MAZE_CONTAINER_START_TIMEOUT_SECONDS", 60),
+        workflow_missing_timeout=_number(environ, "MAZE_WORKFLOW_MISSING_TIMEOUT_SECONDS", 60),
+    )
+    key = _required(environ, "MAZE_RUNNER_HMAC_KEY").encode()
+    if len(key) < 32:
+        raise SettingsError("MAZE_RUNNER_HMAC_KEY is shorter than 32 characters; make one with `openssl rand -hex 32`")
+    shell = ShellSettings(
+        hmac_key=key,
+        identity=environ.get("POD_NAME") or f"local-{os.getpid()}",
+        namespace=environ.get("POD_NAMESPACE", "maze-system"),
+        port=int(_number(environ, "MAZE_REPORT_PORT", 8081)),
+        bind=environ.get("MAZE_REPORT_BIND", "0.0.0.0"),
+        log_level=environ.get("LOG_LEVEL", "info").upper(),
+    )
+    return core, shell
+
+
+def _required(environ: Mapping[str, str], name: str) -> str:
+    value = environ.get(name)
+    if not value:
+        raise SettingsError(f"the environment variable {name} is not set; the manifests in manifests/base set it")
+    return value
+
+
+def _number(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name)
+    if not text:
+        return default
+    try:
+        return float(text)
+    except ValueError:
+        raise SettingsError(f"the environment variable {name} must be a number, not '{text}'") from None

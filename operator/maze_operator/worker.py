@@ -1,0 +1,187 @@
+"""One Run at a time: snapshot → plan → one guarded status write → actions. See core/plan.py for why any step may die."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from maze_crds.base import API_VERSION
+from maze_crds.protocol import Result
+from maze_crds.run import RunSpec, RunStatus, TaskStatus
+from maze_io.kube import KubeError, runs_path
+
+from maze_operator.core.admission import ACTIVE
+from maze_operator.core.plan import attempts_to_look_up, plan
+from maze_operator.core.values import AttemptId, Facts, PodView, Refused, RunView, Started
+from maze_operator.workflows import Resolved, read_spec, resolve, spec_digest, view_run
+
+if TYPE_CHECKING:
+    from maze_operator.engine import Engine
+
+log = logging.getLogger(__name__)
+Json = dict[str, Any]
+
+FAST, SLOW = 0.2, 10.0
+"""Seconds before a failed step is tried again: first, and at most."""
+
+
+class Gone(Exception):
+    """The Run has been deleted."""
+
+
+class RunWorker:
+    """Everything this process remembers of one Run. Nothing here is needed after a restart."""
+
+    def __init__(self, engine: Engine, namespace: str, name: str, uid: str) -> None:
+        self.engine = engine
+        self.namespace, self.name, self.uid = namespace, name, uid
+        self.dirty = asyncio.Event()
+        self.dirty.set()
+        self.known: set[AttemptId] = set()
+        self.started: dict[AttemptId, Started] = {}
+        self.refused: dict[AttemptId, Refused] = {}
+        self.reports: dict[AttemptId, tuple[Result, list[asyncio.Future[None]]]] = {}
+        self.cold = True
+        self.pods: dict[AttemptId, PodView] = {}
+        self._digest = ""
+        self._spec = RunSpec()
+        self._resolved: Resolved | None = None
+
+    async def work(self) -> None:
+        """Until the Run is gone, or has ended and nothing is left to do."""
+        delay = FAST
+        wait: float | None = None
+        while True:
+            try:
+                async with asyncio.timeout(wait):
+                    await self.dirty.wait()
+            except TimeoutError:
+                pass
+            self.dirty.clear()
+            try:
+                wait = await self.step()
+                delay = FAST
+            except Gone:
+                return
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt | SystemExit):
+                    raise
+                expected = isinstance(error, KubeError) and (error.temporary or error.conflict)
+                log.log(
+                    logging.WARNING if expected else logging.ERROR,
+                    "run %s: %s",
+                    self.name,
+                    error,
+                    exc_info=not expected,
+                )
+                wait, delay = delay, min(delay * 2, SLOW)
+
+    def report(self, attempt: AttemptId, result: Result) -> asyncio.Future[None]:
+        """Take in a result; the future is done once it is in the status."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        _, waiting = self.reports.setdefault(attempt, (result, []))
+        waiting.append(done)
+        self.dirty.set()
+        return done
+
+    def task_status(self, task: str) -> TaskStatus | None:
+        """As of our newest write."""
+        obj = self.engine.runs.get(self.namespace, self.name)
+        tasks = ((obj or {}).get("status") or {}).get("tasks") or ()
+        found = next((entry for entry in tasks if entry["name"] == task), None)
+        return TaskStatus.model_validate(found) if found else None
+
+    async def view(self) -> RunView:
+        """The Run as it is now, with its workflow (read once per spec).
+
+        Raises:
+            Gone: it does not exist any more, or another one has its name.
+        """
+        obj = self.engine.runs.get(self.namespace, self.name)
+        if obj is None or obj["metadata"]["uid"] != self.uid or "deletionTimestamp" in obj["metadata"]:
+            raise Gone
+        digest = spec_digest(obj)
+        if digest != self._digest:
+            self._spec, problem = read_spec(obj)
+            if self._resolved is None or self._resolved.workflow is None:
+                self._resolved = problem
+            self._digest = digest
+        if self._resolved is None or (self._resolved.workflow is None and not self._resolved.final):
+            self._resolved = await resolve(self.engine.kube, obj, self._spec)
+        return view_run(obj, self._spec, self._resolved)
+
+    async def step(self) -> float | None:
+        """One reconcile; seconds until the next one is due without a change."""
+        view = await self.view()
+        facts = await self._gather(view)
+        decided = plan(view, self.pods, facts, datetime.now(UTC), self.engine.core)
+        if decided.status != view.status and not await self._write(decided.status):
+            return 0.0
+        self.cold = False
+        self._settle(decided.status, facts)
+        await self.engine.executor.execute(self, view, decided.actions)
+        return decided.requeue_after
+
+    async def _gather(self, view: RunView) -> Facts:
+        results: dict[AttemptId, Result | None] = {attempt: result for attempt, (result, _) in self.reports.items()}
+        wanted = attempts_to_look_up(view, self.pods, frozenset(self.known), self.cold) - results.keys()
+        for attempt in wanted if view.workflow else ():
+            task = view.workflow.tasks[attempt.task] if view.workflow else None
+            if task is not None:
+                pod = self.pods.get(attempt)
+                results[attempt] = await self.engine.results.find(self.uid, task, attempt, pod, datetime.now(UTC))
+        return Facts(results, dict(self.started), dict(self.refused), frozenset(self.known))
+
+    async def _write(self, status: RunStatus) -> bool:
+        """Guarded by resourceVersion. False: somebody else wrote first; the cache has their version now."""
+        obj = self.engine.runs.get(self.namespace, self.name)
+        if obj is None:
+            raise Gone
+        metadata = obj["metadata"]
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": "Run",
+            "metadata": {
+                "name": self.name,
+                "namespace": self.namespace,
+                "uid": self.uid,
+                "resourceVersion": metadata["resourceVersion"],
+            },
+            "spec": obj["spec"],
+            "status": status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True),
+        }
+        body["status"]["counts"] = status.counts.model_dump(by_alias=True)
+        body["status"]["phase"] = status.phase.value
+        try:
+            written = await self.engine.kube.put(runs_path(self.namespace, self.name, "status"), body)
+        except KubeError as error:
+            if error.not_found:
+                raise Gone from error
+            if not error.conflict:
+                raise
+            try:
+                self.engine.runs.put(await self.engine.kube.get(runs_path(self.namespace, self.name)))
+            except KubeError as missing:
+                if missing.not_found:
+                    raise Gone from missing
+                raise
+            return False
+        self.engine.runs.put(written)
+        return True
+
+    def _settle(self, status: RunStatus, facts: Facts) -> None:
+        """Forget what the status now holds, and tell the reporters that it does."""
+        active = {AttemptId(task.name, task.attempt) for task in status.tasks if task.phase in ACTIVE}
+        for attempt in [a for a in self.reports if a in facts.results and a not in active]:
+            _, waiting = self.reports.pop(attempt)
+            for done in waiting:
+                if not done.done():
+                    done.set_result(None)
+        for memory in (self.started, self.refused):
+            for attempt in [a for a in memory if a in facts.results or a not in active]:
+                if attempt not in active:
+                    del memory[attempt]

@@ -1,0 +1,135 @@
+"""From a Run object to the workflow that it executes, as it was when the Run started."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from maze_crds import names
+from maze_crds.base import API_VERSION
+from maze_crds.graph import check_workflow
+from maze_crds.run import RunSpec, RunStatus
+from maze_crds.workflow import WorkflowSpec
+from maze_io.kube import Kube, KubeError, resource_path, workflows_path
+from pydantic import ValidationError
+
+from maze_operator.core.inputs import check_inputs, fill_defaults
+from maze_operator.core.podview import parse_time
+from maze_operator.core.values import RunView, Workflow
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A workflow that can run, or why there is none (`final`: waiting will not help)."""
+
+    workflow: Workflow | None
+    reason: str = ""
+    problem: str = ""
+    final: bool = False
+
+
+def view_run(obj: Json, spec: RunSpec, resolved: Resolved) -> RunView:
+    metadata = obj["metadata"]
+    return RunView(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        namespace=metadata["namespace"],
+        generation=metadata["generation"],
+        created=parse_time(metadata["creationTimestamp"]),
+        spec=spec,
+        status=RunStatus.model_validate(obj.get("status") or {}),
+        workflow=resolved.workflow,
+        problem_reason=resolved.reason,
+        problem=resolved.problem,
+        problem_final=resolved.final,
+    )
+
+
+def read_spec(obj: Json) -> tuple[RunSpec, Resolved | None]:
+    """The spec of a Run; where it is not valid, an empty one and why."""
+    try:
+        spec = RunSpec.model_validate(obj["spec"])
+        if spec.workflow is not None or spec.workflow_ref is not None:
+            return spec, None
+        why = "give exactly one of workflowRef and workflow"
+    except ValidationError as error:
+        why = _explain(error)
+    return RunSpec(), Resolved(None, "InvalidSpec", why, final=True)
+
+
+async def resolve(kube: Kube, obj: Json, spec: RunSpec) -> Resolved:
+    """Find the workflow (inline, or by reference through the Run's own ControllerRevision) and check it."""
+    found: WorkflowSpec | Resolved = spec.workflow if spec.workflow is not None else await _snapshot(kube, obj, spec)
+    if isinstance(found, Resolved):
+        return found
+    inputs = fill_defaults(found, spec.inputs)
+    problems = check_workflow(found)
+    reason = "InvalidWorkflow"
+    if not problems:
+        problems, reason = check_inputs(found, inputs), "InvalidInputs"
+    if problems:
+        return Resolved(None, reason, "; ".join(problems)[:4000], final=True)
+    return Resolved(Workflow.of(found))
+
+
+async def _snapshot(kube: Kube, obj: Json, spec: RunSpec) -> WorkflowSpec | Resolved:
+    """The workflow as a ControllerRevision owned by the Run, made on first sight: later edits don't touch the Run."""
+    assert spec.workflow_ref is not None
+    namespace, uid = obj["metadata"]["namespace"], obj["metadata"]["uid"]
+    path = resource_path("apps/v1", "controllerrevisions", namespace)
+    name = names.revision_name(uid)
+    try:
+        revision = await kube.get(f"{path}/{name}")
+    except KubeError as error:
+        if not error.not_found:
+            raise
+        try:
+            workflow = await kube.get(workflows_path(namespace, spec.workflow_ref.name))
+        except KubeError as missing:
+            if not missing.not_found:
+                raise
+            text = f"there is no Workflow '{spec.workflow_ref.name}' in namespace '{namespace}'; create it"
+            return Resolved(None, "WorkflowNotFound", text)
+        revision = await _keep(kube, path, obj, name, workflow)
+    try:
+        return WorkflowSpec.model_validate(revision["data"])
+    except ValidationError as error:
+        return Resolved(None, "InvalidWorkflow", _explain(error), final=True)
+
+
+async def _keep(kube: Kube, path: str, obj: Json, name: str, workflow: Json) -> Json:
+    metadata = obj["metadata"]
+    body = {
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": {
+            "name": name,
+            "namespace": metadata["namespace"],
+            "labels": {names.LABEL_RUN_UID: metadata["uid"]},
+            "ownerReferences": [
+                {"apiVersion": API_VERSION, "kind": "Run", "name": metadata["name"], "uid": metadata["uid"]}
+            ],
+        },
+        "revision": workflow["metadata"]["generation"],
+        "data": workflow["spec"],
+    }
+    try:
+        return await kube.post(path, body)
+    except KubeError as error:
+        if not error.conflict:
+            raise
+        return await kube.get(f"{path}/{name}")
+
+
+def spec_digest(obj: Json) -> str:
+    """Changes whenever the parsed spec must be read again."""
+    return hashlib.sha256(json.dumps(obj["spec"], sort_keys=True).encode()).hexdigest()
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[:5]
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in first)
