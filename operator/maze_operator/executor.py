@@ -161,8 +161,8 @@ class Executor:
 
 
 def escape_env(text: str) -> str:
-    """Kubernetes expands $(NAME) in environment values; $$ is one dollar."""
-    return text.replace("$(", "$$(")
+    """Kubernetes expands $(NAME) in environment values, and makes one dollar of $$."""
+    return text.replace("$", "$$")
 
 
 async def _absent_is_fine(call: Any) -> None:

@@ -1,0 +1,56 @@
+"""Short ways to make the values that the core decides on."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from maze_crds.protocol import Result
+from maze_crds.run import Cause, RunSpec, RunStatus
+from maze_crds.workflow import WorkflowSpec
+from maze_operator.core.diagnosis import failure
+from maze_operator.core.values import AttemptId, PodView, RunView, Settings, Workflow
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+SETTINGS = Settings(default_image="runner", report_url="http://operator")
+
+
+def at(seconds: float) -> datetime:
+    return T0 + timedelta(seconds=seconds)
+
+
+def python_task(name: str, *after: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "python": {"source": "def f(p): return {}"}, "dependsOn": list(after), **more}
+
+
+def container_task(name: str, *after: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "container": {"image": "busybox"}, "dependsOn": list(after), **more}
+
+
+def workflow(*tasks: dict[str, Any], **more: Any) -> WorkflowSpec:
+    return WorkflowSpec.model_validate({"tasks": list(tasks), **more})
+
+
+def run_view(spec: WorkflowSpec, status: RunStatus | None = None, **run: Any) -> RunView:
+    return RunView(
+        name="r",
+        uid="uid-1",
+        namespace="maze",
+        generation=1,
+        created=T0,
+        spec=RunSpec.model_validate({"workflow": spec, **run}),
+        status=status or RunStatus(),
+        workflow=Workflow.of(spec),
+    )
+
+
+def succeeded() -> Result:
+    return {"startTime": "", "completionTime": "", "outputs": {}}
+
+
+def failed(cause: Cause = Cause.USER_ERROR, reason: str = "UserException", message: str = "boom") -> Result:
+    return {**succeeded(), "failure": failure(cause, reason, message)}
+
+
+def pod(task: str, attempt: int = 1, **state: Any) -> PodView:
+    return PodView(name=f"{task}-{attempt}", uid=f"{task}-{attempt}-uid", attempt_id=AttemptId(task, attempt), **state)
