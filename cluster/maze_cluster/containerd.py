@@ -1,0 +1,46 @@
+"""Images in the cluster's own containerd."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from .host import choose_snapshotter
+from .images import make_context_folder
+from .layout import Layout
+from .say import detail
+from .sh import attempt, run
+
+REGISTRY = "docker.io/"
+"""What containerd puts before a short name; nothing is ever pulled from there."""
+
+
+def list_images(layout: Layout) -> frozenset[str]:
+    """The names of the images in the cluster, `maze/api:<hash>` for ours."""
+    names = run([*_ctr(layout), "images", "ls", "-q"]).split()
+    return frozenset(name.removeprefix(REGISTRY) for name in names)
+
+
+def ensure_images(layout: Layout, builders: Mapping[str, Callable[[Path], None]]) -> None:
+    """Import what is missing. `builders`: image name -> a function that writes its archive to the given path."""
+    present = list_images(layout)
+    missing = {reference: build for reference, build in builders.items() if reference not in present}
+    for reference, build in missing.items():
+        with make_context_folder(layout) as folder:
+            archive = Path(folder) / "image.tar"
+            build(archive)
+            env = {**os.environ, "CONTAINERD_SNAPSHOTTER": choose_snapshotter(layout)}
+            run([*_ctr(layout), "images", "import", archive], env=env)
+        detail(f"image {reference} is in the cluster")
+
+
+def drop_old_images(layout: Layout, current: frozenset[str]) -> None:
+    """Remove older versions of our images; what runs on them goes on."""
+    old = [name for name in list_images(layout) if name.startswith("maze/") and name not in current]
+    if old:
+        attempt([*_ctr(layout), "images", "rm", *(REGISTRY + name for name in old)])
+
+
+def _ctr(layout: Layout) -> list[str]:
+    return ["ctr", "--address", str(layout.containerd_socket), "--namespace", "k8s.io"]

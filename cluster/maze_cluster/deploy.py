@@ -1,0 +1,171 @@
+"""Puts Maze into a cluster: the generated kustomization, secrets made once, one apply, and the wait until it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import ClusterError
+from .kubectl import Kubectl
+from .layout import SYSTEM_NAMESPACE
+from .say import detail, say
+
+ROLLOUT_SECONDS = 180.0
+LABEL = "app.kubernetes.io/part-of=maze"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to apply. `images`: name in the manifests -> name with tag. `patches`: kustomize patches."""
+
+    resources: tuple[str, ...]
+    images: Mapping[str, str]
+    patches: tuple[Mapping[str, Any], ...] = ()
+
+
+def build_kustomization(plan: Plan, folder: Path) -> str:
+    """The text of `<folder>/kustomization.yaml` (JSON is YAML); `plan.resources` are absolute and become relative."""
+    images = []
+    for name, reference in sorted(plan.images.items()):
+        new_name, _, tag = reference.rpartition(":")
+        images.append({"name": name, "newName": new_name, "newTag": tag})
+    document = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [os.path.relpath(resource, folder) for resource in plan.resources],
+        "images": images,
+        "patches": list(plan.patches),
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def build_runner_image_patch(reference: str) -> Mapping[str, Any]:
+    """Tell the operator which runner image to start: `images:` reaches image fields only, not environment values."""
+    env = [{"name": "MAZE_RUNNER_IMAGE", "value": reference}]
+    return _deployment_patch("maze-operator", {"containers": [{"name": "operator", "env": env}]})
+
+
+def build_s3_path_patch(folder: Path) -> Mapping[str, Any]:
+    """Point the embedded cluster's volume at this checkout's folder."""
+    target = {"kind": "PersistentVolume", "name": "maze-s3"}
+    return {
+        "target": target,
+        "patch": json.dumps([{"op": "replace", "path": "/spec/hostPath/path", "value": str(folder)}]),
+    }
+
+
+def _deployment_patch(name: str, pod_spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    body = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": SYSTEM_NAMESPACE},
+        "spec": {"template": {"spec": pod_spec}},
+    }
+    return {"patch": json.dumps(body)}
+
+
+def ensure_secrets(kubectl: Kubectl, namespaces: Path) -> None:
+    """Create the namespaces and, once for each cluster, the random secrets. They exist nowhere but in the cluster."""
+    wanted: dict[str, dict[str, str]] = {
+        "maze-s3": {"access-key": "maze-" + secrets.token_hex(8), "secret-key": secrets.token_hex(32)},
+        "maze-runner": {"hmac-key": secrets.token_hex(32)},
+    }
+    if kubectl.get("namespace", SYSTEM_NAMESPACE) is None:
+        kubectl.run("apply", "--server-side", "--field-manager=maze-cluster", "-k", namespaces)
+    found = kubectl.get("secrets", "-n", SYSTEM_NAMESPACE) or {"items": []}
+    present = {item["metadata"]["name"] for item in found["items"]}
+    for name, values in wanted.items():
+        if name not in present:
+            metadata = {"name": name, "namespace": SYSTEM_NAMESPACE, "labels": {"app.kubernetes.io/part-of": "maze"}}
+            kubectl.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values})
+            detail(f"made secret {name}")
+
+
+def apply(kubectl: Kubectl, plan: Plan, folder: Path) -> bool:
+    """Write the kustomization to `folder` and apply it, unless exactly this was applied before; whether it was applied."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "kustomization.yaml").write_text(build_kustomization(plan, folder))
+    rendered = kubectl.run("kustomize", folder)
+    uid = kubectl.get("namespace", "kube-system")["metadata"]["uid"]
+    digest = hashlib.sha256(f"{uid}\n{rendered}".encode()).hexdigest()
+    applied = folder / "applied"
+    if applied.exists() and applied.read_text() == digest:
+        return False
+    say("applying the manifests")
+    kubectl.run(
+        "apply", "--server-side", "--force-conflicts", "--field-manager=maze-cluster", "-f", "-", stdin=rendered,
+        hint="The message above names the object and the field.",
+    )  # fmt: skip
+    applied.write_text(digest)
+    return True
+
+
+def wait_rollouts(kubectl: Kubectl, seconds: float = ROLLOUT_SECONDS) -> None:
+    """Wait until every Deployment of Maze is up to date and available, with a line for each change.
+
+    Raises ClusterError that names what is not ready and why.
+    """
+    deadline = time.monotonic() + seconds
+    said: dict[str, str] = {}
+    while True:
+        items = kubectl.get("deployments", "-A", "-l", LABEL)["items"]
+        states = {f"{item['metadata']['namespace']}/{item['metadata']['name']}": rollout_state(item) for item in items}
+        for name, state in states.items():
+            if state and said.get(name) != state:
+                detail(f"{name}: {state}")
+            said[name] = state
+        if not any(states.values()):
+            return
+        if time.monotonic() > deadline:
+            late = {name: state for name, state in states.items() if state}
+            raise ClusterError(f"not ready after {seconds:.0f} s: {late}\n{_explain(kubectl)}")
+        time.sleep(0.25)
+
+
+def rollout_state(deployment: Mapping[str, Any]) -> str:
+    """What a Deployment still waits for, or "" if it is complete (the rule of `kubectl rollout status`)."""
+    status, want = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
+    if status.get("observedGeneration", 0) < deployment["metadata"]["generation"]:
+        return "waiting to be noticed"
+    if status.get("updatedReplicas", 0) < want:
+        return f"{status.get('updatedReplicas', 0)} of {want} pods updated"
+    if status.get("replicas", 0) > want:
+        return f"{status['replicas'] - want} old pods still running"
+    if status.get("availableReplicas", 0) < want:
+        return f"{status.get('availableReplicas', 0)} of {want} pods available"
+    return ""
+
+
+def explain_pod(pod: Mapping[str, Any]) -> str:
+    """Why a pod is not ready, from its status: `operator: CrashLoopBackOff: back-off 2s …`; "" if it is."""
+    reasons = [
+        f"{condition.get('reason')}: {condition.get('message', '')}"
+        for condition in pod.get("status", {}).get("conditions", ())
+        if condition["type"] == "PodScheduled" and condition["status"] != "True"
+    ]
+    for container in pod.get("status", {}).get("containerStatuses", ()):
+        waiting = container.get("state", {}).get("waiting")
+        if waiting:
+            reasons.append(f"{container['name']}: {waiting.get('reason')}: {waiting.get('message', '')}")
+        elif not container.get("ready"):
+            reasons.append(f"{container['name']}: running, but its readiness check fails")
+    return "; ".join(reasons)
+
+
+def _explain(kubectl: Kubectl) -> str:
+    lines = []
+    for pod in kubectl.get("pods", "-A", "-l", LABEL)["items"]:
+        reason = explain_pod(pod)
+        if reason:
+            name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+            lines.append(f"  {namespace}/{name}: {reason}")
+            log = kubectl.attempt("logs", "-n", namespace, name, "--tail=15").stdout
+            lines += [f"    | {line}" for line in log.splitlines()]
+    return "\n".join(lines)
