@@ -21,22 +21,20 @@ from maze_crds.workflow import WorkflowSpec
 
 Schema = dict[str, Any]
 
-IMMUTABLE_RUN = [
+HEADER = "# Generated from the models in maze_crds by `make crds`. Do not edit.\n"
+
+RUN_RULES = [
     {
         "rule": "has(self.workflowRef) != has(self.workflow)",
         "message": "give exactly one of workflowRef and workflow",
     },
     {
-        "rule": "!has(oldSelf.desiredState) || oldSelf.desiredState != 'Cancelled' || self.desiredState == 'Cancelled'",
+        "rule": "!has(oldSelf.desiredState) || oldSelf.desiredState != 'Cancelled' ||"
+        " (has(self.desiredState) && self.desiredState == 'Cancelled')",
         "message": "a cancelled Run stays cancelled; create a new one",
     },
-] + [
-    {
-        "rule": f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
-        "message": f"{field} of a Run can't be changed (only desiredState can); create a new Run",
-    }
-    for field in ("workflowRef", "workflow", "inputs", "parallelism", "ttlSecondsAfterFinished")
 ]
+IMMUTABLE = ("workflowRef", "workflow", "inputs", "parallelism", "ttlSecondsAfterFinished")
 
 
 def structural(model: type[BaseModel]) -> Schema:
@@ -108,6 +106,30 @@ def crd(kind: str, plural: str, short: str, spec: Schema, status: Schema | None,
     }
 
 
+def immutable_policy() -> list[Schema]:
+    """Refuses changes to a Run's spec. A policy and not a rule of the CRD: rules see no free-form JSON such as inputs."""
+    name = f"immutable-runs.{GROUP}"
+    validations = [
+        {
+            "expression": f"has(object.spec.{field}) == has(oldObject.spec.{field}) &&"
+            f" (!has(object.spec.{field}) || object.spec.{field} == oldObject.spec.{field})",
+            "message": f"{field} of a Run can't be changed (only desiredState can); create a new Run",
+        }
+        for field in IMMUTABLE
+    ]
+    api = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": name}}
+    rule = {"apiGroups": [GROUP], "apiVersions": [VERSION], "operations": ["UPDATE"], "resources": ["runs"]}
+    policy = {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [rule]}, "validations": validations}
+    return [
+        {**api, "kind": "ValidatingAdmissionPolicy", "spec": policy},
+        {
+            **api,
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "spec": {"policyName": name, "validationActions": ["Deny"]},
+        },
+    ]
+
+
 def column(name: str, path: str, kind: str = "string", wide: bool = False, description: str = "") -> Schema:
     made: Schema = {"name": name, "type": kind, "jsonPath": path}
     if wide:
@@ -120,7 +142,7 @@ def column(name: str, path: str, kind: str = "string", wide: bool = False, descr
 def all_crds() -> dict[str, Schema]:
     """File name → CustomResourceDefinition."""
     run_spec = structural(RunSpec)
-    run_spec["x-kubernetes-validations"] = IMMUTABLE_RUN
+    run_spec["x-kubernetes-validations"] = RUN_RULES
     age = column("Age", ".metadata.creationTimestamp", "date")
     run_columns = [
         column("Phase", ".status.phase"),
@@ -155,11 +177,11 @@ def all_crds() -> dict[str, Schema]:
 
 def rendered() -> dict[str, str]:
     """File name → text. JSON is YAML, and needs no YAML library to be stable."""
+    objects = {name: [crd] for name, crd in all_crds().items()}
+    objects["immutable-runs.yaml"] = immutable_policy()
     files = {
-        name: "# Generated from the models in maze_crds by `make crds`. Do not edit.\n"
-        + json.dumps(body, indent=1)
-        + "\n"
-        for name, body in all_crds().items()
+        name: HEADER + "---\n".join(json.dumps(part, indent=1) + "\n" for part in parts)
+        for name, parts in objects.items()
     }
     files["kustomization.yaml"] = "resources:\n" + "".join(f"  - {name}\n" for name in sorted(files))
     return files

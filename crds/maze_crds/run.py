@@ -5,10 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, JsonValue, WithJsonSchema
 
 from maze_crds.base import Key, Model, TaskName, Time
-from maze_crds.workflow import AnyJson, WorkflowSpec
+from maze_crds.workflow import WorkflowSpec
 
 TEXT_LIMIT = 1024
 """Characters of a message in status; whole texts are with the result in the object store."""
@@ -52,6 +52,12 @@ class Cause(StrEnum):
     STORAGE = "Storage"
 
 
+FreeInputs = Annotated[
+    dict[Key, JsonValue],
+    WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True, "maxProperties": 256}),
+]
+
+
 class WorkflowRef(Model):
     name: Annotated[str, Field(min_length=1, max_length=253)]
 
@@ -59,7 +65,7 @@ class WorkflowRef(Model):
 class RunSpec(Model):
     workflow_ref: Annotated[WorkflowRef | None, Field(description="A Workflow in the same namespace.")] = None
     workflow: Annotated[WorkflowSpec | None, Field(description="The workflow itself.")] = None
-    inputs: Annotated[dict[Key, AnyJson], Field(max_length=256)] = Field(default_factory=dict)
+    inputs: FreeInputs = Field(default_factory=dict)
     desired_state: DesiredState = DesiredState.RUNNING
     parallelism: Annotated[int | None, Field(ge=1, le=10000, description="Overrides the workflow's.")] = None
     ttl_seconds_after_finished: Annotated[
