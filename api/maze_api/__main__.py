@@ -1,0 +1,50 @@
+"""`python -m maze_api`: serve on MAZE_API_HOST:MAZE_API_PORT (0.0.0.0:8000)."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import uvicorn
+
+from maze_api.app import create_app
+from maze_api.errors import request_id
+from maze_api.settings import Settings
+
+
+def configure_logs(level: str) -> None:
+    """One line per record on stderr, with the request id."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"))
+
+    def add_request_id(record: logging.LogRecord) -> bool:
+        record.request_id = request_id.get()
+        return True
+
+    handler.addFilter(add_request_id)
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+def main() -> int:
+    try:
+        settings = Settings.from_env()
+    except ValueError as error:
+        sys.stderr.write(f"maze-api: {error}\n")
+        return 2
+    configure_logs(settings.log_level)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws_per_message_deflate=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=10,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

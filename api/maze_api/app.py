@@ -1,0 +1,75 @@
+"""Puts the application together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+from maze_io.kube import Kube
+from maze_io.store import AsyncStore, ObjectStore, StoreError
+
+from maze_api import errors
+from maze_api.cache import Runs
+from maze_api.deps import Services
+from maze_api.drafts import Drafts
+from maze_api.middleware import Envelope
+from maze_api.routes import health, maze
+from maze_api.settings import Settings
+
+log = logging.getLogger(__name__)
+
+BUCKET_RETRY_SECONDS = 2.0
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The app; it connects when it starts, and starts also while Kubernetes or the object store is down."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        kube = await Kube.connect()
+        store = AsyncStore(ObjectStore(settings.store))
+        runs = Runs(kube, settings.namespace)
+        found = Services(settings, store, runs, Drafts(store))
+        app.state.services = found
+        tasks = [
+            asyncio.create_task(_watched(found), name="watch-runs"),
+            asyncio.create_task(_ensure_bucket(store), name="ensure-bucket"),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            store.close()
+            await kube.close()
+
+    app = FastAPI(title="Maze", version="1.0.0", lifespan=lifespan)
+    errors.install(app)
+    app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes)
+    app.include_router(health.router)
+    app.include_router(maze.router)
+    return app
+
+
+async def _watched(found: Services) -> None:
+    """The watch of Runs. It never ends by itself; should it, /health fails and the pod is restarted."""
+    try:
+        await found.runs.follow()
+    except Exception as error:
+        found.problem = f"the watch of Runs ended: {error!r}"
+        log.exception("the watch of Runs ended")
+
+
+async def _ensure_bucket(store: AsyncStore) -> None:
+    while True:
+        try:
+            await store.run(store.store.ensure_bucket)
+        except StoreError as error:
+            log.warning("%s; trying again", error)
+            await asyncio.sleep(BUCKET_RETRY_SECONDS)
+        else:
+            return

@@ -1,0 +1,161 @@
+"""Workflows that are being built, in the object store: one object per task and per edge.
+
+So a call costs the same for the first task and the thousandth, a restart loses nothing, and any replica can serve
+any call. Keys under names.draft_prefix(workflow_id):
+
+    workflow                      the workflow exists
+    tasks/TASK                    submit.DraftTask
+    edges/SOURCE/TARGET           empty; the key is the edge
+    inputs/SHA256                 literal inputs too large for a Run
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from typing import Any
+
+from maze_crds import names
+from maze_crds.graph import find_cycle
+from maze_io.store import AsyncStore
+
+from maze_api.errors import BadRequest, NotFound
+from maze_api.submit import DraftTask, build_workflow, fit
+from maze_api.wire import SaveTaskBody, references, translate
+
+ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""What we hand out; anything else can't exist, and must not get into a key."""
+
+
+class Drafts:
+    """All drafts. Every method raises NotFound for an unknown workflow or task, and StoreError."""
+
+    def __init__(self, store: AsyncStore) -> None:
+        self._store = store
+
+    async def create(self) -> str:
+        """A new, empty workflow; returns its id."""
+        workflow_id = str(uuid.uuid4())
+        await self._store.put(_workflow_key(workflow_id), b"{}")
+        return workflow_id
+
+    async def add_task(self, workflow_id: str, name: str | None) -> str:
+        """A new task without content; returns its id."""
+        await self._require_workflow(workflow_id)
+        task = DraftTask(str(uuid.uuid4()), name, time.time_ns(), None)
+        await self._store.put(_task_key(workflow_id, task.id), task.to_json())
+        return task.id
+
+    async def save_task(self, body: SaveTaskBody, with_edges: bool) -> None:
+        """Give a task its content; with_edges: each input taken from a task also adds the edge.
+
+        Raises:
+            BadRequest: bad content, or a cycle; then nothing has changed.
+        """
+        draft = await self._task(body.workflow_id, body.task_id)
+        task, uploads = await asyncio.to_thread(translate, body, draft.name)
+        sources = references(task) if with_edges else []
+        if sources:
+            await asyncio.gather(*(self._task(body.workflow_id, source) for source in sources))
+            await self._require_acyclic(body.workflow_id, sources, body.task_id)
+        await asyncio.gather(*(self._store.put(upload.key, upload.data) for upload in uploads))
+        saved = DraftTask(draft.id, draft.name, draft.created, task)
+        await self._store.put(_task_key(body.workflow_id, draft.id), saved.to_json())
+        await asyncio.gather(
+            *(self._store.put(_edge_key(body.workflow_id, source, draft.id), b"") for source in sources)
+        )
+
+    async def delete_task(self, workflow_id: str, task_id: str) -> None:
+        """Delete a task and its edges. Inputs that refer to it stay, and are reported when the workflow is run."""
+        await self._task(workflow_id, task_id)
+        edges = await self._edges(workflow_id)
+        gone = [_edge_key(workflow_id, *edge) for edge in edges if task_id in edge]
+        await asyncio.gather(*(self._store.delete(key) for key in gone))
+        await self._store.delete(_task_key(workflow_id, task_id))
+
+    async def add_edge(self, workflow_id: str, source: str, target: str) -> None:
+        """`target` waits for `source`. Adding an edge twice is fine.
+
+        Raises:
+            BadRequest: it would close a cycle, which is written out; nothing has changed.
+        """
+        await asyncio.gather(self._task(workflow_id, source), self._task(workflow_id, target))
+        await self._require_acyclic(workflow_id, [source], target)
+        await self._store.put(_edge_key(workflow_id, source, target), b"")
+
+    async def delete_edge(self, workflow_id: str, source: str, target: str) -> None:
+        """Remove an edge that was added.
+
+        Raises:
+            NotFound: there is no such edge.
+        """
+        await asyncio.gather(self._task(workflow_id, source), self._task(workflow_id, target))
+        key = _edge_key(workflow_id, source, target)
+        if not await self._store.exists(key):
+            raise NotFound(f"workflow '{workflow_id}' has no edge from task '{source}' to task '{target}'")
+        await self._store.delete(key)
+
+    async def tasks(self, workflow_id: str) -> list[DraftTask]:
+        """All tasks in the order in which they were added."""
+        await self._require_workflow(workflow_id)
+        keys = await self._store.list_keys(f"{names.draft_prefix(workflow_id)}tasks/")
+        raw = await asyncio.gather(*(self._store.get(key) for key in keys))
+        found = [DraftTask.from_json(data) for data in raw if data is not None]
+        return sorted(found, key=lambda task: (task.created, task.id))
+
+    async def freeze(self, workflow_id: str) -> dict[str, Any]:
+        """The workflow of a Run as JSON, with everything it refers to stored.
+
+        Raises:
+            BadRequest, TooLarge: it can't run; says why.
+        """
+        tasks, edges = await asyncio.gather(self.tasks(workflow_id), self._edges(workflow_id))
+        spec = build_workflow(tasks, edges)
+        body, uploads = await asyncio.to_thread(fit, spec, workflow_id)
+        await asyncio.gather(*(self._store.put(upload.key, upload.data) for upload in uploads))
+        return body
+
+    async def _require_workflow(self, workflow_id: str) -> None:
+        if not ID.fullmatch(workflow_id) or not await self._store.exists(_workflow_key(workflow_id)):
+            raise NotFound(f"there is no workflow '{workflow_id[:100]}'; create_workflow makes one")
+
+    async def _task(self, workflow_id: str, task_id: str) -> DraftTask:
+        if ID.fullmatch(workflow_id) and ID.fullmatch(task_id):
+            raw = await self._store.get(_task_key(workflow_id, task_id))
+            if raw is not None:
+                return DraftTask.from_json(raw)
+        await self._require_workflow(workflow_id)
+        raise NotFound(f"workflow '{workflow_id}' has no task '{task_id[:100]}'; add_task makes one")
+
+    async def _edges(self, workflow_id: str, source: str | None = None) -> list[tuple[str, str]]:
+        prefix = f"{names.draft_prefix(workflow_id)}edges/"
+        keys = await self._store.list_keys(prefix + (f"{source}/" if source else ""))
+        pairs = [key.removeprefix(prefix).split("/") for key in keys]
+        return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2 and pair[1]]
+
+    async def _require_acyclic(self, workflow_id: str, sources: list[str], target: str) -> None:
+        """A task that nothing waits for (every new one) can't close a cycle: then one small list is all it costs."""
+        if target not in sources and not await self._edges(workflow_id, target):
+            return
+        waits: dict[str, set[str]] = {target: set(sources)}
+        for source, waiting in await self._edges(workflow_id):
+            waits.setdefault(waiting, set()).add(source)
+        cycle = find_cycle(waits)
+        if cycle is not None:
+            label = {task.id: task.label for task in await self.tasks(workflow_id)}
+            path = " → ".join(label.get(name, name) for name in cycle)
+            raise BadRequest(f"the edge would make tasks wait for each other in a cycle: {path}; it was not added")
+
+
+def _workflow_key(workflow_id: str) -> str:
+    return f"{names.draft_prefix(workflow_id)}workflow"
+
+
+def _task_key(workflow_id: str, task_id: str) -> str:
+    return f"{names.draft_prefix(workflow_id)}tasks/{task_id}"
+
+
+def _edge_key(workflow_id: str, source: str, target: str) -> str:
+    return f"{names.draft_prefix(workflow_id)}edges/{source}/{target}"

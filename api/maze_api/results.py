@@ -1,0 +1,72 @@
+"""Reads what runners left in the object store, for the result stream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from maze_crds import names
+from maze_crds.protocol import Result
+from maze_crds.run import TaskStatus
+from maze_io.store import AsyncStore
+
+from maze_api.cache import Runs, RunView
+from maze_api.events import Kind, Stub, failure_text, message, messages_after, shown, wanted
+
+BATCH = 8
+"""Results fetched at once for one reader; bounds what a stream holds in memory."""
+
+
+class RunGone(Exception):
+    """The Run was deleted while it was read."""
+
+
+async def stream(runs: Runs, store: AsyncStore, workflow_id: str, run_id: str) -> AsyncGenerator[dict[str, Any], None]:
+    """All messages of a Run from its first, waiting for those to come; ends after finish_workflow.
+
+    Raises:
+        RunGone: the Run was deleted before it ended.
+        StoreError: a result could not be read.
+    """
+    number = 0
+    async with aclosing(runs.states(run_id)) as states:
+        async for run in states:
+            if run is None:
+                raise RunGone(f"Run '{run_id}' was deleted")
+            stubs = messages_after(run.status, number)
+            for start in range(0, len(stubs), BATCH):
+                for made in await render(store, run, workflow_id, stubs[start : start + BATCH]):
+                    yield made
+            if stubs:
+                number = stubs[-1].number
+                if stubs[-1].kind is Kind.FINISH_WORKFLOW:
+                    return
+
+
+async def render(store: AsyncStore, run: RunView, workflow_id: str, stubs: Sequence[Stub]) -> list[dict[str, Any]]:
+    """The messages with their results, in the same order."""
+    results = await asyncio.gather(*(_result(store, run.uid, stub) for stub in stubs))
+    return [message(stub, workflow_id, run.name, result) for stub, result in zip(stubs, results, strict=True)]
+
+
+async def _result(store: AsyncStore, uid: str, stub: Stub) -> Any:
+    if stub.task is None or stub.kind not in (Kind.FINISH_TASK, Kind.TASK_EXCEPTION):
+        return None
+    raw = await store.get(names.result_key(uid, stub.task.name, stub.task.attempt))
+    found: Result | None = json.loads(raw) if raw is not None else None
+    if stub.kind is Kind.TASK_EXCEPTION:
+        return failure_text(stub.task, found)
+    return await _outputs(store, uid, stub.task, found) if found is not None else {}
+
+
+async def _outputs(store: AsyncStore, uid: str, task: TaskStatus, result: Result) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for key, output in result["outputs"].items():
+        stored = None
+        if wanted(output):
+            stored = await store.get(names.output_key(uid, task.name, task.attempt, key))
+        made[key] = shown(output, stored)
+    return made

@@ -1,0 +1,1 @@
+"""One module per surface; each only parses, calls, and shapes the answer."""

@@ -1,0 +1,136 @@
+"""The protocol of Maze clients: build a workflow, run it, read its result stream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import uuid
+from typing import Any
+
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from maze_io.kube import KubeError
+from maze_io.store import StoreError
+
+from maze_api import errors, metrics
+from maze_api.deps import DraftsDep, Services, ServicesDep
+from maze_api.errors import ApiError, NotFound
+from maze_api.results import RunGone, stream
+from maze_api.submit import run_object
+from maze_api.wire import AddTaskBody, EdgeBody, SaveTaskBody, TaskBody, WorkflowBody
+
+router = APIRouter()
+log = logging.getLogger(__name__)
+
+SUCCESS = {"status": "success"}
+INTERNAL_ERROR = 1011
+CLOSE_REASON_BYTES = 120
+"""A close frame holds at most 123 bytes of reason."""
+
+
+@router.post("/create_workflow")
+async def create_workflow(drafts: DraftsDep) -> dict[str, str]:
+    return {**SUCCESS, "workflow_id": await drafts.create()}
+
+
+@router.post("/add_task")
+async def add_task(body: AddTaskBody, drafts: DraftsDep) -> dict[str, str]:
+    return {**SUCCESS, "task_id": await drafts.add_task(body.workflow_id, body.task_name)}
+
+
+@router.post("/save_task")
+async def save_task(body: SaveTaskBody, drafts: DraftsDep) -> dict[str, str]:
+    await drafts.save_task(body, with_edges=False)
+    return SUCCESS
+
+
+@router.post("/save_task_and_add_edge")
+async def save_task_and_add_edge(body: SaveTaskBody, drafts: DraftsDep) -> dict[str, str]:
+    await drafts.save_task(body, with_edges=True)
+    return SUCCESS
+
+
+@router.post("/del_task")
+async def del_task(body: TaskBody, drafts: DraftsDep) -> dict[str, str]:
+    await drafts.delete_task(body.workflow_id, body.task_id)
+    return {**SUCCESS, "task_id": body.task_id}
+
+
+@router.post("/add_edge")
+async def add_edge(body: EdgeBody, drafts: DraftsDep) -> dict[str, str]:
+    await drafts.add_edge(body.workflow_id, body.source_task_id, body.target_task_id)
+    return SUCCESS
+
+
+@router.post("/del_edge")
+async def del_edge(body: EdgeBody, drafts: DraftsDep) -> dict[str, str]:
+    await drafts.delete_edge(body.workflow_id, body.source_task_id, body.target_task_id)
+    return SUCCESS
+
+
+@router.get("/get_workflow_tasks/{workflow_id}")
+async def get_workflow_tasks(workflow_id: str, drafts: DraftsDep) -> dict[str, Any]:
+    tasks = await drafts.tasks(workflow_id)
+    return {**SUCCESS, "tasks": [{"id": task.id, "name": task.name} for task in tasks]}
+
+
+@router.post("/run_workflow")
+async def run_workflow(body: WorkflowBody, found: ServicesDep) -> dict[str, str]:
+    """One Run with the workflow as it is now; later changes of the draft do not reach it."""
+    workflow = await found.drafts.freeze(body.workflow_id)
+    run_id = str(uuid.uuid4())
+    await found.runs.create(run_object(run_id, found.settings.namespace, body.workflow_id, workflow))
+    log.info("run %s of workflow %s", run_id, body.workflow_id)
+    return {**SUCCESS, "run_id": run_id}
+
+
+@router.websocket("/get_workflow_res/{workflow_id}/{run_id}")
+async def get_workflow_res(socket: WebSocket, workflow_id: str, run_id: str, found: ServicesDep) -> None:
+    """The whole stream from its first message, however often and by however many it is read.
+
+    What can't be read is refused before the handshake (404, 503), because existing clients take a close for a success.
+    """
+    try:
+        run = await found.runs.get(run_id) if _can_be_a_name(run_id) else None
+        if run is None or run.workflow_id != workflow_id:
+            raise NotFound(f"there is no run '{run_id[:100]}' of workflow '{workflow_id[:100]}'")
+    except (ApiError, KubeError) as error:
+        await socket.send_denial_response(errors.response(errors.translate(error)))
+        return
+    await socket.accept()
+    sending = asyncio.create_task(_send(socket, found, workflow_id, run_id))
+    leaving = asyncio.create_task(_until_left(socket))
+    with metrics.STREAMS.track_inprogress():
+        try:
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sending, leaving):
+                task.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+
+
+async def _send(socket: WebSocket, found: Services, workflow_id: str, run_id: str) -> None:
+    try:
+        async with contextlib.aclosing(stream(found.runs, found.store, workflow_id, run_id)) as messages:
+            async for message in messages:
+                await socket.send_text(json.dumps(message, ensure_ascii=False))
+        await socket.close()
+    except WebSocketDisconnect:
+        return
+    except (RunGone, StoreError) as error:
+        log.warning("stream of run %s broken: %s", run_id, error)
+        reason = str(error).encode()[:CLOSE_REASON_BYTES].decode(errors="ignore")
+        await socket.close(INTERNAL_ERROR, reason)
+    except Exception:
+        log.exception("stream of run %s failed", run_id)
+        await socket.close(INTERNAL_ERROR, "the api failed; its log tells more")
+
+
+async def _until_left(socket: WebSocket) -> None:
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass
+
+
+def _can_be_a_name(text: str) -> bool:
+    return len(text) <= 253 and all(c in "abcdefghijklmnopqrstuvwxyz0123456789-." for c in text)
