@@ -52,7 +52,7 @@ PAUSE = StaticImage("pause", "pause")
 DNS = StaticImage("coredns", "coredns")
 S3 = StaticImage("s3", "versitygw")
 PYTHON_IMAGES = (
-    PythonImage("operator", "operator", ("crds", "operator")),
+    PythonImage("operator", "operator", ("crds", "runner-image", "operator")),
     PythonImage("api", "api", ("crds", "api")),
     PythonImage("runner", "runner-image", ("runner-image",)),
 )
