@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -20,6 +22,10 @@ from maze_io.store import ObjectStore, StoreSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBECONFIG = os.environ.get("KUBECONFIG") or str(ROOT / ".cluster" / "kubeconfig")
+KUBECTL = shutil.which("kubectl") or next(
+    str(path)
+    for path in sorted((Path(os.environ.get("MAZE_CACHE") or Path.home() / ".cache/maze") / "bin").glob("*/kubectl"))
+)
 GROUP = ("maze.dev", "v1alpha1")
 ENDED = ("Succeeded", "Failed", "Cancelled")
 Json = dict[str, Any]
@@ -29,11 +35,11 @@ class Cluster:
     """One API server, synchronously."""
 
     def __init__(self, namespace: str = "maze") -> None:
-        config.load_kube_config(KUBECONFIG)
+        self._api = config.new_client_from_config(KUBECONFIG)
         self.namespace = namespace
-        self.core = client.CoreV1Api()
-        self.apps = client.AppsV1Api()
-        self.custom = client.CustomObjectsApi()
+        self.core = client.CoreV1Api(self._api)
+        self.apps = client.AppsV1Api(self._api)
+        self.custom = client.CustomObjectsApi(self._api)
         self._made: list[str] = []
 
     def run(self, *tasks: Json, name: str | None = None, inputs: Json | None = None, **spec: Any) -> str:
@@ -92,6 +98,9 @@ class Cluster:
                     raise
         self._made.clear()
 
+    def close(self) -> None:
+        self._api.close()
+
     def pods_of(self, name: str) -> list[Any]:
         selector = f"{names.LABEL_RUN}={name}"
         return list(self.core.list_namespaced_pod(self.namespace, label_selector=selector).items)
@@ -122,9 +131,7 @@ def python(name: str, source: str, **more: Any) -> Json:
 
 def kubectl(*arguments: str, check: bool = True) -> str:
     """Run the kubectl that came with the cluster."""
-    from maze_cluster.kubectl import find_kubectl
-
-    command = [str(find_kubectl()), "--kubeconfig", KUBECONFIG, *arguments]
+    command = [KUBECTL, "--kubeconfig", KUBECONFIG, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if check and done.returncode != 0:
         raise AssertionError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
@@ -141,10 +148,8 @@ def free_port() -> int:
 @contextmanager
 def forwarded(service: str, port: int, namespace: str = "maze-system") -> Iterator[str]:
     """`kubectl port-forward` for as long as the block lasts; the local address."""
-    from maze_cluster.kubectl import find_kubectl
-
     local = free_port()
-    command = [str(find_kubectl()), "--kubeconfig", KUBECONFIG, "-n", namespace, "port-forward", service, f"{local}:{port}"]
+    command = [KUBECTL, "--kubeconfig", KUBECONFIG, "-n", namespace, "port-forward", service, f"{local}:{port}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     try:
@@ -161,8 +166,6 @@ def forwarded(service: str, port: int, namespace: str = "maze-system") -> Iterat
 @contextmanager
 def object_store(cluster: Cluster) -> Iterator[ObjectStore]:
     """The cluster's own object store, with its generated credentials."""
-    import base64
-
     secret = cluster.core.read_namespaced_secret("maze-s3", "maze-system").data
     keys = {key: base64.b64decode(value).decode() for key, value in secret.items()}
     with forwarded("svc/maze-s3", 7070) as address:
