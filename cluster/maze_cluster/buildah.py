@@ -1,7 +1,7 @@
 """Builds the Python images from their Dockerfiles without a container engine and without a registry.
 
 The base, which a Dockerfile takes as its ARG BASE, is a minimal Debian with Python, made once by mmdebstrap and cached.
-Nothing in a build reaches the network: what an image needs is in its context.
+Nothing in a build needs the network: what an image is made of is in its context.
 """
 
 from __future__ import annotations
@@ -105,7 +105,6 @@ def _bud(layout: Layout, context: Path, dockerfile: Path, reference: str, option
         "--quiet",
         _policy(layout),
         "--isolation=chroot",
-        "--network=none",
         "--pull-never",
     ]
     run(

@@ -12,14 +12,22 @@ from .layout import Layout
 from .say import detail
 from .sh import attempt, run
 
-REGISTRY = "docker.io/"
-"""What containerd puts before a short name; nothing is ever pulled from there."""
+BUILDER_PREFIX = "localhost/"
+"""buildah's name for what it built comes along in the archive, as a second name that nobody needs."""
 
 
-def list_images(layout: Layout) -> frozenset[str]:
-    """The names of the images in the cluster, `maze/api:<hash>` for ours."""
-    names = run([*_ctr(layout), "images", "ls", "-q"]).split()
-    return frozenset(name.removeprefix(REGISTRY) for name in names)
+def shorten(name: str) -> str:
+    """`maze/api:<hash>` for any name of it: containerd puts a default registry before a short name (none is ever asked)."""
+    return "/".join(name.split("/")[-2:])
+
+
+def list_images(layout: Layout) -> dict[str, str]:
+    """The images in the cluster: short name -> containerd's name."""
+    return {shorten(name): name for name in _list_names(layout) if not name.startswith(BUILDER_PREFIX)}
+
+
+def _list_names(layout: Layout) -> list[str]:
+    return run([*_ctr(layout), "images", "ls", "-q"]).split()
 
 
 def ensure_images(layout: Layout, builders: Mapping[str, Callable[[Path], None]]) -> None:
@@ -32,14 +40,19 @@ def ensure_images(layout: Layout, builders: Mapping[str, Callable[[Path], None]]
             build(archive)
             env = {**os.environ, "CONTAINERD_SNAPSHOTTER": choose_snapshotter(layout)}
             run([*_ctr(layout), "images", "import", archive], env=env)
+        _remove(layout, [name for name in _list_names(layout) if name.startswith(BUILDER_PREFIX)])
         detail(f"image {reference} is in the cluster")
 
 
 def drop_old_images(layout: Layout, current: frozenset[str]) -> None:
     """Remove older versions of our images; what runs on them goes on."""
-    old = [name for name in list_images(layout) if name.startswith("maze/") and name not in current]
-    if old:
-        attempt([*_ctr(layout), "images", "rm", *(REGISTRY + name for name in old)])
+    images = list_images(layout)
+    _remove(layout, [full for name, full in images.items() if name.startswith("maze/") and name not in current])
+
+
+def _remove(layout: Layout, names: list[str]) -> None:
+    if names:
+        attempt([*_ctr(layout), "images", "rm", *names])
 
 
 def _ctr(layout: Layout) -> list[str]:

@@ -102,7 +102,7 @@ def write_configs(layout: Layout, bin_dir: Path) -> None:
     cni_bin = host.find_cni_plugins()
     if cni_bin is None:
         raise ClusterError("no CNI plugins found: install the package containernetworking-plugins.")
-    pause = containerd.REGISTRY + images.build_static_reference(images.PAUSE, bin_dir)
+    pause = images.build_static_reference(images.PAUSE, bin_dir)
     facts = Facts(cni_bin, pause, host.choose_snapshotter(layout), host.is_cgroup_v2())
     texts = {
         layout.config / "containerd.toml": build_containerd_toml(layout, facts),
