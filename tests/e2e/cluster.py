@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kubernetes import client, config, watch
+
 from maze_crds import names
 from maze_io.store import ObjectStore, StoreSettings
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from maze_io.store import ObjectStore
 
 from cluster import Cluster, object_store
+from maze_io.store import ObjectStore
 
 
 @pytest.fixture

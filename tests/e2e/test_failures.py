@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from kubernetes.client import ApiException
-from maze_io.store import ObjectStore
 
 from cluster import Cluster, kubectl, python, task_of
+from maze_io.store import ObjectStore
 
 
 @pytest.mark.parametrize(

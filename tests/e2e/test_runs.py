@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from maze_io.store import ObjectStore
 
 from cluster import ROOT, Cluster, kubectl, python, task_of
+from maze_io.store import ObjectStore
 
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.yaml"))
 

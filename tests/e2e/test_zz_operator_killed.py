@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
 from cluster import Cluster, forwarded, kubectl, python
 from test_runs import runner_image
 
