@@ -8,8 +8,6 @@ import logging
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
-from maze_io.kube import Kube
-from maze_io.store import AsyncStore, ObjectStore, StoreError
 
 from maze_api import errors
 from maze_api.cache import Runs
@@ -18,6 +16,8 @@ from maze_api.drafts import Drafts
 from maze_api.middleware import Envelope
 from maze_api.routes import health, maze
 from maze_api.settings import Settings
+from maze_io.kube import Kube
+from maze_io.store import AsyncStore, ObjectStore, StoreError
 
 log = logging.getLogger(__name__)
 

@@ -7,11 +7,10 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
+from maze_api import metrics
 from maze_crds import names
 from maze_crds.run import RunStatus
 from maze_io.kube import Cache, Kube, KubeError, Object, runs_path
-
-from maze_api import metrics
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends
-from maze_io.store import AsyncStore
 from starlette.requests import HTTPConnection
 
 from maze_api.cache import Runs
 from maze_api.drafts import Drafts
 from maze_api.settings import Settings
+from maze_io.store import AsyncStore
 
 
 @dataclass(slots=True)

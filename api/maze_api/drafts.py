@@ -17,13 +17,12 @@ import time
 import uuid
 from typing import Any
 
-from maze_crds import names
-from maze_crds.graph import find_cycle
-from maze_io.store import AsyncStore
-
 from maze_api.errors import BadRequest, NotFound
 from maze_api.submit import DraftTask, build_workflow, fit
 from maze_api.wire import SaveTaskBody, references, translate
+from maze_crds import names
+from maze_crds.graph import find_cycle
+from maze_io.store import AsyncStore
 
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """What we hand out; anything else can't exist, and must not get into a key."""

@@ -9,10 +9,11 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from maze_io.kube import KubeError
-from maze_io.store import StoreError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+
+from maze_io.kube import KubeError
+from maze_io.store import StoreError
 
 log = logging.getLogger(__name__)
 

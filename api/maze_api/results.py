@@ -8,13 +8,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from maze_api.cache import Runs, RunView
+from maze_api.events import Kind, Stub, failure_text, message, messages_after, shown, wanted
 from maze_crds import names
 from maze_crds.protocol import Result
 from maze_crds.run import TaskStatus
 from maze_io.store import AsyncStore
-
-from maze_api.cache import Runs, RunView
-from maze_api.events import Kind, Stub, failure_text, message, messages_after, shown, wanted
 
 BATCH = 8
 """Results fetched at once for one reader; bounds what a stream holds in memory."""

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from maze_crds import names
-from maze_crds.base import API_VERSION, MAX_TASKS
-from maze_crds.graph import check_workflow
-from maze_crds.workflow import Task, WorkflowSpec
 from pydantic import ValidationError
 
 from maze_api.errors import BadRequest, TooLarge, validation_text
 from maze_api.wire import Upload, literal
+from maze_crds import names
+from maze_crds.base import API_VERSION, MAX_TASKS
+from maze_crds.graph import check_workflow
+from maze_crds.workflow import Task, WorkflowSpec
 
 RUN_BYTES = 1024 * 1024
 """Encoded bytes of one Run's spec; the API server stores at most about 1.5 MiB with its status."""

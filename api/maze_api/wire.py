@@ -8,13 +8,13 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from maze_api.errors import BadRequest, validation_text
 from maze_crds import names
 from maze_crds.base import Key
 from maze_crds.graph import parse_reference
 from maze_crds.workflow import Input, Payload, PythonExecutor, Resources, Task
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
-
-from maze_api.errors import BadRequest, validation_text
 
 INLINE_VALUE = 65536
 """Encoded bytes up to which a literal input is kept in the Run itself; larger ones go to the object store."""

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from maze_io.store import StoreError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import JSONResponse
 
 from maze_api.deps import ServicesDep
+from maze_io.store import StoreError
 
 router = APIRouter()
 

@@ -10,8 +10,6 @@ import uuid
 from typing import Any
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
-from maze_io.kube import KubeError
-from maze_io.store import StoreError
 
 from maze_api import errors, metrics
 from maze_api.deps import DraftsDep, Services, ServicesDep
@@ -19,6 +17,8 @@ from maze_api.errors import ApiError, NotFound
 from maze_api.results import RunGone, stream
 from maze_api.submit import run_object
 from maze_api.wire import AddTaskBody, EdgeBody, SaveTaskBody, TaskBody, WorkflowBody
+from maze_io.kube import KubeError
+from maze_io.store import StoreError
 
 router = APIRouter()
 log = logging.getLogger(__name__)

@@ -1,0 +1,175 @@
+"""If these fail, a task is built that is not what its client asked for, or a bad one is not refused in words."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import cloudpickle
+import pytest
+from pydantic import ValidationError
+
+from maze_api.errors import BadRequest, TooLarge
+from maze_api.settings import Settings
+from maze_api.submit import DraftTask, build_workflow, dump, fit, run_object
+from maze_api.wire import ResourcesBody, SaveTaskBody, decode_code, references, resources, translate
+from maze_crds.run import RunSpec
+
+A, B, C = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "abc")
+CODE = base64.b64encode(cloudpickle.dumps(len)).decode()
+
+
+def body(task_id: str = A, inputs: dict[str, Any] | None = None, **more: Any) -> SaveTaskBody:
+    parameters = {
+        str(number): {
+            "key": key,
+            "input_schema": "from_task" if str(value).startswith("@") else "from_user",
+            "data_type": "str",
+            "value": value[1:] if str(value).startswith("@") else value,
+        }
+        for number, (key, value) in enumerate((inputs or {}).items(), 1)
+    }
+    fields = {
+        "workflow_id": C,
+        "task_id": task_id,
+        "code_str": "",
+        "code_ser": CODE,
+        "task_input": {"input_params": parameters},
+        "task_output": {"output_params": {"1": {"key": "y", "data_type": "str"}}},
+        "resources": {"cpu": 1, "cpu_mem": 0, "gpu": 0, "gpu_mem": 0},
+    }
+    return SaveTaskBody.model_validate({**fields, **more})
+
+
+def draft(task_id: str, inputs: dict[str, Any] | None = None, name: str = "job", **more: Any) -> DraftTask:
+    return DraftTask(task_id, name, 1, translate(body(task_id, inputs, **more), name)[0])
+
+
+def test_what_the_original_client_sends_becomes_a_task() -> None:
+    task, uploads = translate(body(inputs={"x": "hello", "z": f"@{B}.output.k"}, python_version="3.11"), "my task")
+    made = dump(task)
+    assert made["name"] == A
+    assert made["displayName"] == "my task"
+    assert made["inputs"] == {"x": {"value": "hello"}, "z": {"from": f"{B}.output.k"}}
+    assert made["outputs"] == ["y"]
+    assert made["resources"] == {"cpu": "1"}
+    assert made["python"]["pythonVersion"] == "3.11"
+    assert made["python"]["code"]["key"] == uploads[0].key
+    assert uploads[0].data == base64.b64decode(CODE)
+    assert references(task) == [B]
+
+
+@pytest.mark.parametrize("value", [None, "", 0, False, [], {"deep": [1, None]}])
+def test_every_json_literal_survives_the_way_to_the_run_and_back(value: Any) -> None:
+    saved = draft(A, {"x": value})
+    again = DraftTask.from_json(saved.to_json())
+    run = run_object("r", "maze", C, fit(build_workflow([again], []), C)[0])
+    assert run["spec"]["workflow"]["tasks"][0]["inputs"] == {"x": {"value": value}}
+    assert RunSpec.model_validate(run["spec"])
+
+
+def test_a_large_literal_goes_to_the_object_store_under_the_draft() -> None:
+    task, uploads = translate(body(inputs={"x": "ä" * 40_000}), None)
+    payload = task.inputs["x"].payload
+    assert payload is not None
+    assert payload.key.startswith(f"drafts/{C}/inputs/")
+    assert json.loads(next(upload.data for upload in uploads if upload.key == payload.key)) == "ä" * 40_000
+    assert payload.size == 80_002
+
+
+@pytest.mark.parametrize(
+    ("given", "quantities"),
+    [
+        ({}, None),
+        ({"cpu": 0, "cpu_mem": 0}, None),
+        ({"cpu": 0.5, "cpu_mem": 128}, {"cpu": "0.5", "memory": "128M"}),
+        ({"cpu": 4.0, "gpu": 1, "gpu_mem": 4096}, {"cpu": "4", "gpu": "1", "gpuMemory": "4096M"}),
+        ({"gpu_mem": 4096}, {"gpu": "1", "gpuMemory": "4096M"}),
+    ],
+)
+def test_resources_become_quantities(given: dict[str, Any], quantities: dict[str, str] | None) -> None:
+    made = resources(ResourcesBody.model_validate(given))
+    assert (made and made.model_dump(by_alias=True, exclude_unset=True)) == quantities
+
+
+@pytest.mark.parametrize("amount", [-1, "many", float("nan"), float("inf"), None])
+def test_a_wrong_amount_is_refused(amount: object) -> None:
+    with pytest.raises(ValidationError):
+        ResourcesBody.model_validate({"cpu": amount})
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"code_ser": "%%%"}, "not base64"),
+        ({"code_ser": base64.b64encode(b"print(1)").decode()}, "not of a pickle"),
+        ({"code_ser": None, "code_str": "  "}, "has no code"),
+        ({"code_ser": None, "code_str": "#" * 300_000}, "send the function as code_ser"),
+        ({"inputs": {"x": "@nonsense"}}, "from_task needs"),
+        ({"inputs": {"x": "@input.k"}}, "from_task needs"),
+        ({"task_output": {"output_params": {"1": {"key": "y"}, "2": {"key": "y"}}}}, "twice"),
+    ],
+)
+def test_bad_content_is_refused_in_words(changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadRequest, match=words):
+        translate(body(**changed), None)
+
+
+def test_source_is_taken_where_there_is_no_pickle() -> None:
+    task, uploads = translate(body(code_ser=None, code_str="def f(p):\n    return {'y': 1}\n"), None)
+    assert task.python is not None
+    assert task.python.source is not None
+    assert not uploads
+
+
+def test_a_pickle_is_only_looked_at() -> None:
+    """Loading this one would raise."""
+
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (exec, ("raise SystemExit('loaded')",))
+
+    data = cloudpickle.dumps(Trap())
+    assert decode_code(base64.b64encode(data).decode()) == data
+
+
+@pytest.mark.parametrize(
+    ("tasks", "edges", "words"),
+    [
+        ([], [], "workflow has no tasks"),
+        ([DraftTask(A, "half", 1, None)], [], "never saved: 'half'"),
+        ([draft(A, {"x": f"@{B}.output.y"}, "needy")], [], f"needy \\({A}\\).*there is no task '{B}'"),
+        ([draft(A), draft(B, {"x": f"@{A}.output.z"})], [], "declares no output 'z'"),
+        ([draft(A), draft(B)], [(A, B), (B, A)], "cycle"),
+    ],
+)
+def test_a_workflow_that_cannot_run_is_refused(
+    tasks: list[DraftTask], edges: list[tuple[str, str]], words: str
+) -> None:
+    with pytest.raises(BadRequest, match=words):
+        build_workflow(tasks, edges)
+
+
+def test_edges_become_dependencies_and_those_of_deleted_tasks_are_left_out() -> None:
+    spec = build_workflow([draft(A), draft(B)], [(A, B), (C, B)])
+    assert [task.depends_on for task in spec.tasks] == [None, [A]]
+
+
+def test_a_workflow_too_large_for_a_run_moves_its_literals_out() -> None:
+    spec = build_workflow([draft(A, {"x": "v" * 3000, "small": 1})], [])
+    made, uploads = fit(spec, C, limit=2000)
+    inputs = made["tasks"][0]["inputs"]
+    assert inputs["small"] == {"value": 1}
+    assert inputs["x"]["payload"]["key"] == uploads[0].key
+    with pytest.raises(TooLarge, match="split it"):
+        fit(spec, C, limit=100)
+
+
+def test_settings_name_what_is_missing_or_wrong() -> None:
+    store = {f"MAZE_S3_{name}": "x" for name in ("ENDPOINT", "BUCKET", "ACCESS_KEY", "SECRET_KEY")}
+    assert Settings.from_env(store).max_body_bytes == 64 * 1024 * 1024
+    with pytest.raises(ValueError, match="MAZE_S3_BUCKET"):
+        Settings.from_env({**store, "MAZE_S3_BUCKET": ""})
+    with pytest.raises(ValueError, match="MAZE_MAX_BODY_BYTES"):
+        Settings.from_env({**store, "MAZE_MAX_BODY_BYTES": "64M"})

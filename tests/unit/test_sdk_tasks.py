@@ -1,0 +1,167 @@
+"""If these fail, a user's task is described or pickled wrongly, or a mistake in it is not explained."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import maze
+from maze import InvalidTask, MaTask, TaskOutput, UnknownOutput, get_task_metadata, task
+from maze._pickle import dumps
+from maze._task import check_json, normalize_resources
+from maze._workflow import input_parameters
+
+
+@task(inputs=["count", "text"], outputs=["total"], data_types={"count": "int", "total": "float"})
+def job(params: dict[str, Any]) -> dict[str, Any]:
+    return {"total": params["count"] * 1.5}
+
+
+def test_the_decorator_returns_the_function_itself() -> None:
+    assert job({"count": 2}) == {"total": 3.0}
+    metadata = get_task_metadata(job)
+    assert metadata.func_name == "job"
+    assert metadata.data_types == {"count": "int", "text": "str", "total": "float"}
+    with pytest.raises(ValueError, match="not decorated"):
+        get_task_metadata(len)
+
+
+@pytest.mark.parametrize(
+    ("given", "effective"),
+    [
+        (None, {"cpu": 1, "cpu_mem": 0, "gpu": 0, "gpu_mem": 0}),
+        ({"gpu_mem": 4096}, {"cpu": 1, "cpu_mem": 0, "gpu": 1, "gpu_mem": 4096}),
+        ({"cpu": 0.5}, {"cpu": 1, "cpu_mem": 0, "gpu": 0, "gpu_mem": 0}),
+        ({"gpu": 0.5, "gpu_mem": 10}, {"cpu": 1, "cpu_mem": 0, "gpu": 0.5, "gpu_mem": 10}),
+        ({"cpu": 2, "cpu_mem": 256}, {"cpu": 2, "cpu_mem": 256, "gpu": 0, "gpu_mem": 0}),
+    ],
+)
+def test_resources_are_filled_in_as_the_reference_says(given: dict[str, Any] | None, effective: dict[str, Any]) -> None:
+    assert normalize_resources(given) == effective
+
+
+@pytest.mark.parametrize("given", [{"ram": 1}, {"cpu": "2"}, {"cpu": -1}, {"gpu": True}, {"cpu": float("nan")}])
+def test_wrong_resources_are_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidTask, match="resources"):
+        normalize_resources(given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"inputs": "text", "outputs": []}, "list of names"),
+        ({"inputs": ["a", "a"], "outputs": []}, "twice"),
+        ({"inputs": ["a"], "outputs": [], "data_types": {"b": "int"}}, "neither an input nor an output"),
+        ({"inputs": ["a"], "outputs": [], "data_types": {"a": "integer"}}, "known are"),
+    ],
+)
+def test_wrong_decorations_are_refused(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidTask, match=words):
+        task(**arguments)
+
+
+def test_inputs_are_sent_as_the_protocol_has_them() -> None:
+    made = input_parameters("job", get_task_metadata(job), {"count": TaskOutput("id", "n")})
+    assert made == {
+        "1": {"key": "count", "input_schema": "from_task", "data_type": "int", "value": "id.output.n"},
+        "2": {"key": "text", "input_schema": "from_user", "data_type": "str", "value": ""},
+    }
+    assert input_parameters("job", get_task_metadata(job), {"text": [1, 2]})["2"]["value"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({"nope": 1}, r"no input \['nope'\]"),
+        ({"count": "three"}, "declared as int, but is str"),
+        ({"count": True}, "declared as int, but is bool"),
+        ({"text": {1, 2}}, "input 'text' is a set"),
+        ({"text": [1, {"a": (2,)}]}, r"input 'text'\[1\]\['a'\] is a tuple"),
+        ({"text": {1: 2}}, "JSON keys are text"),
+    ],
+)
+def test_wrong_inputs_are_refused_before_anything_is_sent(inputs: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidTask, match=words):
+        input_parameters("job", get_task_metadata(job), inputs)
+
+
+def test_json_values_pass() -> None:
+    value: dict[str, Any] = {"a": [None, True, 1, 2.5, "x", {"b": []}]}
+    assert check_json(value, "x") is None
+    assert json.loads(json.dumps(value)) == value
+
+
+def test_outputs_are_references_by_key() -> None:
+    made = MaTask("t1", "w", "http://x/", "name", ["a", "b"])
+    assert made.outputs.keys() == ["a", "b"]
+    assert made.outputs["a"].to_reference_string() == "t1.output.a"
+    with pytest.raises(KeyError, match="declared are: a, b"):
+        made.outputs["c"]
+    assert str(UnknownOutput("text")) == "text"
+
+
+MODULE = """
+from maze import task
+import helper_of_mine
+
+FACTOR = 3
+
+class Box:
+    def __init__(self, value): self.value = value
+
+@task(inputs=["x"], outputs=["y"])
+def work(params):
+    return {"y": Box(helper_of_mine.twice(params["x"]) * FACTOR).value}
+"""
+LOAD = "import pickle, sys; print(pickle.load(sys.stdin.buffer)({'x': 7})); assert 'maze' not in sys.modules"
+
+
+def test_a_task_from_the_users_own_modules_loads_where_these_do_not_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also without Maze: the other interpreter fails on an import of it."""
+    (tmp_path / "helper_of_mine.py").write_text("def twice(x):\n    return 2 * x\n")
+    (tmp_path / "tasks_of_mine.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    work = importlib.import_module("tasks_of_mine").work
+    data = dumps(work)
+    done = subprocess.run([sys.executable, "-c", LOAD], input=data, capture_output=True, cwd="/", check=False)
+    assert done.stdout.decode().strip() == "{'y': 42}", done.stderr.decode()
+
+
+def test_what_cannot_be_pickled_is_named() -> None:
+    lock = __import__("threading").Lock()
+
+    @task(inputs=[], outputs=["y"])
+    def holds_a_lock(params: dict[str, Any]) -> dict[str, Any]:
+        return {"y": str(lock)}
+
+    with pytest.raises(InvalidTask, match=r"holds_a_lock.*lock"):
+        dumps(holds_a_lock)
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(maze.__all__) == [
+        "InvalidTask",
+        "MaClient",
+        "MaTask",
+        "MaWorkflow",
+        "MazeError",
+        "NotFound",
+        "RequestFailed",
+        "ServerUnreachable",
+        "StreamBroken",
+        "TaskMetadata",
+        "TaskOutput",
+        "TaskOutputs",
+        "UnknownOutput",
+        "UnknownRun",
+        "get_task_metadata",
+        "task",
+    ]
