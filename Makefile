@@ -50,3 +50,9 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url
 lock: $(VENV)/.ready  ## pin dependencies again, with hashes and without addresses
 	@for d in operator api runner-image; do $(LOCK) $$d/pyproject.toml -o $$d/requirements.lock; done
 	@$(LOCK) --all-extras --group dev $(DISTS:%=%/pyproject.toml) -o requirements-dev.lock
+
+integration: up  ## real API server, object store and processes
+	@$(PY) -m pytest tests/integration -q
+
+e2e: up  ## real pods
+	@$(PY) -m pytest tests/e2e -q

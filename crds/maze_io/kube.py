@@ -20,8 +20,8 @@ import aiohttp
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
-from maze_crds.base import GROUP, VERSION
 
+from maze_crds.base import GROUP, VERSION
 from maze_io.cache import Cache, Changed, Event, Object, Replaced
 
 __all__ = [

@@ -11,10 +11,10 @@ import sys
 from dataclasses import replace
 
 from aiohttp import web
-from maze_io.kube import Kube
-from maze_io.store import AsyncStore, ObjectStore, StoreError, StoreSettings
 from maze_runner.build_pyz import build_archive
 
+from maze_io.kube import Kube
+from maze_io.store import AsyncStore, ObjectStore, StoreError, StoreSettings
 from maze_operator.core.values import Settings
 from maze_operator.election import Election
 from maze_operator.engine import Engine

@@ -13,7 +13,6 @@ from typing import Any
 
 from maze_crds.base import format_time
 from maze_io.kube import Kube, KubeError, pods_path, resource_path
-
 from maze_operator.core.podview import parse_time
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,6 @@ from maze_crds.graph import dependencies
 from maze_crds.workflow import Task
 from maze_io.kube import KubeError, pods_path, resource_path, runs_path
 from maze_io.store import StoreError
-
 from maze_operator.core.outputs import InputMissing, Upstream, container_inputs, failed_result
 from maze_operator.core.podspec import PodNotPossible, build_pod, uses_bundled_image
 from maze_operator.core.podview import run_uid_of

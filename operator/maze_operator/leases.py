@@ -6,7 +6,6 @@ import base64
 
 from maze_crds import names
 from maze_crds.protocol import Lease, Stored
-
 from maze_operator.core import effective
 from maze_operator.core.outputs import lease_inputs
 from maze_operator.core.values import AttemptId, RunView

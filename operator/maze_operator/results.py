@@ -6,13 +6,13 @@ import json
 from collections import OrderedDict
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from maze_crds import names
 from maze_crds.base import format_time
 from maze_crds.protocol import Result
 from maze_crds.workflow import Task
 from maze_io.store import AsyncStore
-from pydantic import TypeAdapter, ValidationError
-
 from maze_operator.core.outputs import container_result
 from maze_operator.core.values import AttemptId, PodView
 

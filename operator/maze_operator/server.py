@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
+from pydantic import TypeAdapter, ValidationError
+
 from maze_crds import names
 from maze_crds.base import format_time
 from maze_crds.protocol import Complete, LeaseRequest, UploadsRequest
 from maze_crds.run import TaskPhase
 from maze_io.kube import KubeError
 from maze_io.store import StoreError
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
-from pydantic import TypeAdapter, ValidationError
-
 from maze_operator.core.admission import ACTIVE
 from maze_operator.core.outputs import InputMissing, failed_result
 from maze_operator.core.podview import run_uid_of, view_pod

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import kopf
+
 from maze_crds.base import GROUP, VERSION
 
 log = logging.getLogger(__name__)

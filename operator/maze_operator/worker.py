@@ -11,7 +11,6 @@ from maze_crds.base import API_VERSION
 from maze_crds.protocol import Result
 from maze_crds.run import RunSpec, RunStatus, TaskStatus
 from maze_io.kube import KubeError, runs_path
-
 from maze_operator.core.admission import ACTIVE
 from maze_operator.core.plan import attempts_to_look_up, plan
 from maze_operator.core.values import AttemptId, Facts, PodView, Refused, RunView, Started

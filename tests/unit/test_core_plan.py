@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from builders import SETTINGS, at, container_task, failed, pod, python_task, run_view, succeeded, workflow
 from maze_crds.protocol import Result
 from maze_crds.run import Cause, DesiredState, RunPhase, RunStatus, TaskPhase

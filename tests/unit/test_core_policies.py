@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+
 from builders import SETTINGS, T0, at, container_task, pod, python_task, run_view, succeeded, workflow
 from maze_crds import names
 from maze_crds.protocol import Output, Result

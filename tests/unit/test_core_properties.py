@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from builders import SETTINGS, at, failed, pod, python_task, run_view, succeeded, workflow
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from builders import SETTINGS, at, failed, pod, python_task, run_view, succeeded, workflow
 from maze_crds.protocol import Result
 from maze_crds.run import TERMINAL_RUNS, TERMINAL_TASKS, Cause, RunPhase, RunStatus, TaskPhase
 from maze_crds.workflow import WorkflowSpec

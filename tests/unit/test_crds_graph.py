@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from builders import python_task, workflow
 from hypothesis import given
 from hypothesis import strategies as st
+
+from builders import python_task, workflow
 from maze_crds.graph import check_workflow, find_cycle, parse_reference
 
 

@@ -6,13 +6,14 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
+
 from builders import python_task, workflow
 from maze_crds import names
 from maze_crds.generate import all_crds, structural
 from maze_crds.quantity import format_bytes, format_cpu, parse_quantity
 from maze_crds.run import RunSpec
 from maze_crds.workflow import WorkflowSpec
-from pydantic import ValidationError
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from maze_crds.run import TaskPhase, TaskStatus
-
 from maze_operator.core.values import Workflow
 
 ACTIVE = frozenset({TaskPhase.STARTING, TaskPhase.RUNNING})

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from maze_crds.protocol import Failure
 from maze_crds.run import Cause
-
 from maze_operator.core.values import Ended, PodView, Refused, Settings
 
 _IMAGE_WAITS = {"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "SignatureValidationFailed"}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jsonschema
+
 from maze_crds.graph import parse_reference
 from maze_crds.workflow import WorkflowSpec
 

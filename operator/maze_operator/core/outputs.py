@@ -12,7 +12,6 @@ from maze_crds.graph import parse_reference
 from maze_crds.protocol import LeasedInput, Output, Result
 from maze_crds.run import Cause
 from maze_crds.workflow import Payload, Task
-
 from maze_operator.core.diagnosis import failure
 from maze_operator.core.values import Ended
 

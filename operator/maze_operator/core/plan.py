@@ -21,7 +21,6 @@ from datetime import datetime, timedelta
 
 from maze_crds.protocol import Failure
 from maze_crds.run import TERMINAL_RUNS, Cause, Condition, Counts, DesiredState, RunPhase, RunStatus, TaskPhase
-
 from maze_operator.core import effective
 from maze_operator.core.admission import ACTIVE, choose_admitted, choose_skipped
 from maze_operator.core.diagnosis import Wait, diagnose_ended, diagnose_refused, diagnose_waiting, failure

@@ -13,7 +13,6 @@ from maze_crds import names
 from maze_crds.base import API_VERSION
 from maze_crds.quantity import format_bytes, format_cpu, parse_quantity
 from maze_crds.workflow import Resources, Task
-
 from maze_operator.core import effective
 from maze_operator.core.values import AttemptId, RunView, Settings, Workflow
 

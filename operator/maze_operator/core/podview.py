@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from maze_crds import names
-
 from maze_operator.core.values import AttemptId, Ended, PodView, Waiting
 
 Json = dict[str, Any]

@@ -1,0 +1,51 @@
+"""The object store as deployed: what every payload goes through."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+import uuid
+
+import pytest
+
+from maze_io.store import ObjectStore, StoreError, StoreSettings
+
+
+def test_bytes_come_back_as_they_went(store: ObjectStore) -> None:
+    key = f"test/{uuid.uuid4()}"
+    data = bytes(range(256)) * 4096
+    store.put(key, data)
+    assert store.get(key) == data
+    assert store.exists(key)
+    store.delete(key)
+    assert store.get(key) is None
+
+
+def test_a_presigned_url_is_good_for_its_key_and_method_only(store: ObjectStore) -> None:
+    key = f"test/{uuid.uuid4()}"
+    put = urllib.request.Request(store.presign_put(key, 60), data=b"signed", method="PUT")
+    with urllib.request.urlopen(put, timeout=20):
+        pass
+    with urllib.request.urlopen(store.presign_get(key, 60), timeout=20) as answer:
+        assert answer.read() == b"signed"
+    other = store.presign_get(key, 60).replace(key, "test/other")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(other, timeout=20)
+    assert refused.value.code == 403
+    refused.value.close()
+    store.delete(key)
+
+
+def test_a_prefix_is_deleted_whole_and_nothing_beside_it(store: ObjectStore) -> None:
+    root = f"test/{uuid.uuid4()}"
+    for name in ("a/1", "a/2", "ab"):
+        store.put(f"{root}/{name}", b"x")
+    assert store.delete_prefix(f"{root}/a/") == 2
+    assert store.list_keys(root) == [f"{root}/ab"]
+    store.delete_prefix(root)
+
+
+def test_an_unreachable_store_is_named_with_what_was_tried() -> None:
+    nowhere = ObjectStore(StoreSettings("http://127.0.0.1:9", "maze", "a", "b"))
+    with pytest.raises(StoreError, match=r"127\.0\.0\.1:9/maze: get some/key failed"):
+        nowhere.get("some/key")
