@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HIDDEN = {".venv", ".cluster", ".git", "build", "dist", "node_modules"}
 COUNT_TASKS = 3
 COMPARE_TASKS = 2
-COMPARED_FILES = 60
+COMPARED_FILES = 120
 TEXT_LIMIT = 12_000
 """Characters of each file that are looked at."""
 
