@@ -23,6 +23,10 @@ def configure_logs(level: str) -> None:
 
     handler.addFilter(add_request_id)
     logging.basicConfig(level=level, handlers=[handler])
+    server = logging.getLogger("uvicorn.error")
+    server.setLevel(max(logging.WARNING, logging.getLogger().level))  # our access log has the rest
+    # uvicorn says this for every handshake that was refused with an answer of ours.
+    server.addFilter(lambda record: "without completing handshake" not in record.getMessage())
 
 
 def main() -> int:
@@ -32,6 +36,7 @@ def main() -> int:
         sys.stderr.write(f"maze-api: {error}\n")
         return 2
     configure_logs(settings.log_level)
+    logging.getLogger("maze_api").info("serving on %s:%d, Runs in %s", settings.host, settings.port, settings.namespace)
     uvicorn.run(
         create_app(settings),
         host=settings.host,
