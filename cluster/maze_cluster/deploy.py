@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from .layout import SYSTEM_NAMESPACE
 from .say import detail, say
 
 ROLLOUT_SECONDS = 180.0
+CRASHES = 6
+"""A container that ended this often while being waited for will not come up by more waiting."""
 LABEL = "app.kubernetes.io/part-of=maze"
 
 
@@ -114,6 +116,7 @@ def wait_rollouts(kubectl: Kubectl, seconds: float = ROLLOUT_SECONDS) -> None:
     """
     deadline = time.monotonic() + seconds
     said: dict[str, str] = {}
+    before: dict[str, int] = {}
     while True:
         items = kubectl.get("deployments", "-A", "-l", LABEL)["items"]
         states = {f"{item['metadata']['namespace']}/{item['metadata']['name']}": rollout_state(item) for item in items}
@@ -123,9 +126,13 @@ def wait_rollouts(kubectl: Kubectl, seconds: float = ROLLOUT_SECONDS) -> None:
             said[name] = state
         if not any(states.values()):
             return
-        if time.monotonic() > deadline:
-            late = {name: state for name, state in states.items() if state}
-            raise ClusterError(f"not ready after {seconds:.0f} s: {late}\n{_explain(kubectl)}")
+        pods = kubectl.get("pods", "-A", "-l", LABEL)["items"]
+        restarts = {pod["metadata"]["uid"]: count_restarts(pod) for pod in pods}
+        before = {**restarts, **before}
+        crashing = any(count - before[uid] >= CRASHES for uid, count in restarts.items())
+        if crashing or time.monotonic() > deadline:
+            late = ", ".join(f"{name} ({state})" for name, state in states.items() if state)
+            raise ClusterError(f"these do not come up: {late}\n{_explain(kubectl, pods)}")
         time.sleep(0.25)
 
 
@@ -159,9 +166,14 @@ def explain_pod(pod: Mapping[str, Any]) -> str:
     return "; ".join(reasons)
 
 
-def _explain(kubectl: Kubectl) -> str:
+def count_restarts(pod: Mapping[str, Any]) -> int:
+    """How often the containers of the pod were started again."""
+    return sum(item.get("restartCount", 0) for item in pod.get("status", {}).get("containerStatuses", ()))
+
+
+def _explain(kubectl: Kubectl, pods: Iterable[Mapping[str, Any]]) -> str:
     lines = []
-    for pod in kubectl.get("pods", "-A", "-l", LABEL)["items"]:
+    for pod in pods:
         reason = explain_pod(pod)
         if reason:
             name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
