@@ -21,6 +21,8 @@ ROLLOUT_SECONDS = 180.0
 CRASHES = 6
 """A container that ended this often while being waited for will not come up by more waiting."""
 LABEL = "app.kubernetes.io/part-of=maze"
+BARE_LABEL = f"{LABEL},app.kubernetes.io/name notin (maze-operator, maze-api)"
+"""Everything but operator and api, which a developer then runs by hand."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,8 @@ def apply(kubectl: Kubectl, plan: Plan, folder: Path) -> bool:
     return True
 
 
-def wait_rollouts(kubectl: Kubectl, seconds: float = ROLLOUT_SECONDS) -> None:
-    """Wait until every Deployment of Maze is up to date and available, with a line for each change.
+def wait_rollouts(kubectl: Kubectl, label: str = LABEL, seconds: float = ROLLOUT_SECONDS) -> None:
+    """Wait until every Deployment with `label` is up to date and available, with a line for each change.
 
     Raises ClusterError that names what is not ready and why.
     """
@@ -118,7 +120,7 @@ def wait_rollouts(kubectl: Kubectl, seconds: float = ROLLOUT_SECONDS) -> None:
     said: dict[str, str] = {}
     before: dict[str, int] = {}
     while True:
-        items = kubectl.get("deployments", "-A", "-l", LABEL)["items"]
+        items = kubectl.get("deployments", "-A", "-l", label)["items"]
         states = {f"{item['metadata']['namespace']}/{item['metadata']['name']}": rollout_state(item) for item in items}
         for name, state in states.items():
             if state and said.get(name) != state:
@@ -126,7 +128,7 @@ def wait_rollouts(kubectl: Kubectl, seconds: float = ROLLOUT_SECONDS) -> None:
             said[name] = state
         if not any(states.values()):
             return
-        pods = kubectl.get("pods", "-A", "-l", LABEL)["items"]
+        pods = kubectl.get("pods", "-A", "-l", label)["items"]
         restarts = {pod["metadata"]["uid"]: count_restarts(pod) for pod in pods}
         before = {**restarts, **before}
         crashing = any(count - before[uid] >= CRASHES for uid, count in restarts.items())

@@ -185,7 +185,7 @@ def deploy_maze(layout: Layout, bin_dir: Path, kubectl: Kubectl, *, bare: bool) 
     deploy.ensure_secrets(kubectl, layout.manifests / "namespaces")
     plan = deploy.Plan((str(layout.manifests / "overlays" / overlay),), names, tuple(patches))
     applied = deploy.apply(kubectl, plan, layout.deploy)
-    deploy.wait_rollouts(kubectl)
+    deploy.wait_rollouts(kubectl, deploy.BARE_LABEL if bare else deploy.LABEL)
     if applied and not bare:
         pause = images.build_static_reference(images.PAUSE, bin_dir)
         containerd.drop_old_images(layout, frozenset({*names.values(), pause}))
