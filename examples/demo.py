@@ -99,12 +99,11 @@ def make_merge() -> Any:
 def read_files() -> Files:
     """This repository's own texts, relative path → content."""
     found = {}
-    for path in sorted(ROOT.rglob("*")):
-        parts = path.relative_to(ROOT).parts
-        if path.suffix in (".py", ".md") and path.is_file() and not HIDDEN.intersection(parts):
-            text = path.read_text(errors="replace")
-            if text.strip():
-                found["/".join(parts)] = text
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = sorted(set(folders) - HIDDEN)
+        for path in (Path(folder, name) for name in sorted(files)):
+            if path.suffix in (".py", ".md") and (text := path.read_text(errors="replace")).strip():
+                found[path.relative_to(ROOT).as_posix()] = text
     return found
 
 

@@ -100,7 +100,7 @@ class Drafts:
         """All tasks in the order in which they were added."""
         await self._require_workflow(workflow_id)
         keys = await self._store.list_keys(f"{names.draft_prefix(workflow_id)}tasks/")
-        raw = await asyncio.gather(*(self._store.get(key) for key in keys))
+        raw = await self._store.get_many(keys)
         found = [DraftTask.from_json(data) for data in raw if data is not None]
         return sorted(found, key=lambda task: (task.created, task.id))
 
