@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from .images import PythonImage, fill_context, make_context_folder
 from .layout import Layout
+from .ocilayout import drop_old_versions, write_archive
 from .say import ticking
 from .sh import attempt, run
 from .tools import locked
@@ -84,17 +86,19 @@ def ensure_base(layout: Layout) -> str:
     return reference
 
 
-def build_archive(layout: Layout, image: PythonImage, reference: str, archive: Path) -> None:
-    """Build `image` as `reference` and write it to `archive` for import."""
+def build_archive(layout: Layout, image: PythonImage, reference: str, present: Collection[str], archive: Path) -> None:
+    """Build `image` as `reference` and write to `archive` what of it is not `present` (digests) in the cluster."""
     base = ensure_base(layout)
-    with make_context_folder(layout) as folder:
+    blobs = layout.images_cache / "blobs"
+    with make_context_folder(layout) as folder, ticking(f"building image {reference}", "15 s"):
         fill_context(layout, image, Path(folder))
-        with ticking(f"building image {reference}", "15 s"):
-            dockerfile = layout.checkout / image.folder / "Dockerfile"
-            _bud(layout, Path(folder), dockerfile, f"localhost/{reference}", [f"--build-arg=BASE={base}", "--layers"])
-            archive.unlink(missing_ok=True)
-            target = f"docker-archive:{archive}:{reference}"
-            run([*_buildah(layout), "push", "--quiet", _policy(layout), f"localhost/{reference}", target])
+        dockerfile = layout.checkout / image.folder / "Dockerfile"
+        _bud(layout, Path(folder), dockerfile, reference, [f"--build-arg=BASE={base}", "--layers"])
+        push = [*_buildah(layout), "push", "--quiet", "--disable-compression", _policy(layout)]
+        with locked(layout.images_cache / "blobs.lock", "another image build is running; waiting for it"):
+            run([*push, reference, f"oci:{blobs}:{reference}"])
+            write_archive(blobs, reference, present, archive)
+            drop_old_versions(blobs, reference)
     _prune(layout, reference)
 
 
@@ -115,8 +119,8 @@ def _bud(layout: Layout, context: Path, dockerfile: Path, reference: str, option
 
 def _prune(layout: Layout, reference: str) -> None:
     """Drop older versions of the same image from our store; their shared layers stay."""
-    name = reference.partition(":")[0]
+    name = reference.rpartition(":")[0]
     names = attempt([*_buildah(layout), "images", "--format", "{{.Name}}:{{.Tag}}"]).stdout.split()
-    old = [other for other in names if other.startswith(f"localhost/{name}:") and other != f"localhost/{reference}"]
+    old = [other for other in names if other.startswith(f"{name}:") and other != reference]
     if old:
         attempt([*_buildah(layout), "rmi", *old])

@@ -3,56 +3,43 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from .host import choose_snapshotter
-from .images import make_context_folder
+from .images import LOCAL, make_context_folder
 from .layout import Layout
 from .say import detail
 from .sh import attempt, run
 
-BUILDER_PREFIX = "localhost/"
-"""buildah's name for what it built comes along in the archive, as a second name that nobody needs."""
+Builder = Callable[[Collection[str], Path], None]
+"""Writes an image's archive to the path; may leave out the blobs whose digests are given."""
 
 
-def shorten(name: str) -> str:
-    """`maze/api:<hash>` for any name of it: containerd puts a default registry before a short name (none is ever asked)."""
-    return "/".join(name.split("/")[-2:])
+def list_images(layout: Layout) -> frozenset[str]:
+    """The names of the images in the cluster."""
+    return frozenset(run([*_ctr(layout), "images", "ls", "-q"]).split())
 
 
-def list_images(layout: Layout) -> dict[str, str]:
-    """The images in the cluster: short name -> containerd's name."""
-    return {shorten(name): name for name in _list_names(layout) if not name.startswith(BUILDER_PREFIX)}
-
-
-def _list_names(layout: Layout) -> list[str]:
-    return run([*_ctr(layout), "images", "ls", "-q"]).split()
-
-
-def ensure_images(layout: Layout, builders: Mapping[str, Callable[[Path], None]]) -> None:
-    """Import what is missing. `builders`: image name -> a function that writes its archive to the given path."""
+def ensure_images(layout: Layout, builders: Mapping[str, Builder]) -> None:
+    """Import what is missing. `builders`: image name -> what makes its archive."""
     present = list_images(layout)
     missing = {reference: build for reference, build in builders.items() if reference not in present}
     for reference, build in missing.items():
+        blobs = frozenset(run([*_ctr(layout), "content", "ls", "-q"]).split())
         with make_context_folder(layout) as folder:
             archive = Path(folder) / "image.tar"
-            build(archive)
+            build(blobs, archive)
             env = {**os.environ, "CONTAINERD_SNAPSHOTTER": choose_snapshotter(layout)}
             run([*_ctr(layout), "images", "import", archive], env=env)
-        _remove(layout, [name for name in _list_names(layout) if name.startswith(BUILDER_PREFIX)])
         detail(f"image {reference} is in the cluster")
 
 
 def drop_old_images(layout: Layout, current: frozenset[str]) -> None:
     """Remove older versions of our images; what runs on them goes on."""
-    images = list_images(layout)
-    _remove(layout, [full for name, full in images.items() if name.startswith("maze/") and name not in current])
-
-
-def _remove(layout: Layout, names: list[str]) -> None:
-    if names:
-        attempt([*_ctr(layout), "images", "rm", *names])
+    old = [name for name in list_images(layout) if name.startswith(f"{LOCAL}maze/") and name not in current]
+    if old:
+        attempt([*_ctr(layout), "images", "rm", *old])
 
 
 def _ctr(layout: Layout) -> list[str]:

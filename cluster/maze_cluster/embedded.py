@@ -102,7 +102,7 @@ def write_configs(layout: Layout, bin_dir: Path) -> None:
     cni_bin = host.find_cni_plugins()
     if cni_bin is None:
         raise ClusterError("no CNI plugins found: install the package containernetworking-plugins.")
-    pause = images.build_static_reference(images.PAUSE, bin_dir)
+    pause = _static_reference(images.PAUSE, bin_dir)
     facts = Facts(cni_bin, pause, host.choose_snapshotter(layout), host.is_cgroup_v2())
     texts = {
         layout.config / "containerd.toml": build_containerd_toml(layout, facts),
@@ -147,7 +147,7 @@ def _import_static(layout: Layout, bin_dir: Path) -> None:
     """pause, CoreDNS and the S3 server: needed before the first pod."""
     builders = {}
     for image in (images.PAUSE, images.DNS, images.S3):
-        reference = images.build_static_reference(image, bin_dir)
+        reference = _static_reference(image, bin_dir)
         builders[reference] = partial(images.write_static_archive, image, bin_dir, reference)
     containerd.ensure_images(layout, builders)
 
@@ -171,7 +171,7 @@ def wait_node(kubectl: Kubectl) -> None:
 
 def deploy_maze(layout: Layout, bin_dir: Path, kubectl: Kubectl, *, bare: bool) -> None:
     """Images, secrets, manifests, and the wait until all of it runs."""
-    names = {f"maze/{image.name}": images.build_static_reference(image, bin_dir) for image in (images.DNS, images.S3)}
+    names = {f"maze/{image.name}": _static_reference(image, bin_dir) for image in (images.DNS, images.S3)}
     patches = [deploy.build_s3_path_patch(layout.s3)]
     overlay = "embedded-bare" if bare else "embedded"
     if not bare:
@@ -187,12 +187,16 @@ def deploy_maze(layout: Layout, bin_dir: Path, kubectl: Kubectl, *, bare: bool) 
     applied = deploy.apply(kubectl, plan, layout.deploy)
     deploy.wait_rollouts(kubectl, deploy.BARE_LABEL if bare else deploy.LABEL)
     if applied and not bare:
-        pause = images.build_static_reference(images.PAUSE, bin_dir)
+        pause = _static_reference(images.PAUSE, bin_dir)
         containerd.drop_old_images(layout, frozenset({*names.values(), pause}))
 
 
 def _python_reference(layout: Layout, image: images.PythonImage) -> str:
-    return images.build_python_reference(layout.checkout, image, buildah.build_base_reference())
+    return images.LOCAL + images.build_python_reference(layout.checkout, image, buildah.build_base_reference())
+
+
+def _static_reference(image: images.StaticImage, bin_dir: Path) -> str:
+    return images.LOCAL + images.build_static_reference(image, bin_dir)
 
 
 def down(layout: Layout) -> None:

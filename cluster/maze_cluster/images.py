@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,10 @@ class PythonImage:
     folder: str
     dists: tuple[str, ...]
 
+
+LOCAL = "localhost/"
+"""What the embedded cluster puts before its images' names: a name without a host would be looked for in a public
+registry, where it may be anyone's, if it were ever missing."""
 
 PAUSE = StaticImage("pause", "pause")
 DNS = StaticImage("coredns", "coredns")
@@ -92,8 +96,11 @@ def _inputs(checkout: Path, image: PythonImage) -> Iterable[Path]:
     return sorted(files)
 
 
-def write_static_archive(image: StaticImage, bin_dir: Path, reference: str, archive: Path) -> None:
-    """Make the archive of a static image."""
+def write_static_archive(
+    image: StaticImage, bin_dir: Path, reference: str, present: Collection[str], archive: Path
+) -> None:
+    """Make the archive of a static image, whatever is `present`: it is a single layer."""
+    del present
     write_static_image(bin_dir / image.binary, reference, archive)
 
 

@@ -69,6 +69,7 @@ def is_alive(record: Record | None) -> bool:
 
 def start(layout: Layout, component: Component, digest: str, cgroup: Path) -> Record:
     """Start `component` in a session of its own and in our control group; its output goes to its log file."""
+    _end_unrecorded(component, cgroup)
     for port in component.ports:
         _require_free(component.name, port)
     log = layout.logs / f"{component.name}.log"
@@ -87,6 +88,19 @@ def start(layout: Layout, component: Component, digest: str, cgroup: Path) -> Re
     # The process outlives this one on purpose: tell Popen not to warn about it.
     process.returncode = 0
     return record
+
+
+def _end_unrecorded(component: Component, cgroup: Path) -> None:
+    """End what an `up` started that was itself killed before it could note the pid: same group, same arguments."""
+    wanted = [os.fsencode(argument) for argument in component.argv]
+    for pid in (int(line) for line in (cgroup / "cgroup.procs").read_text().split()):
+        try:
+            argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        started = read_start_time(pid)
+        if argv == wanted and started is not None:
+            stop([Record(pid, started, read_boot(), "")])
 
 
 def _require_free(name: str, port: int) -> None:

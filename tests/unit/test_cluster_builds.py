@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
 
-from maze_cluster import deploy
-from maze_cluster.containerd import shorten
+from maze_cluster import deploy, ocilayout
 from maze_cluster.debian import CNI_PACKAGE, PROGRAMS, plan_packages
 from maze_cluster.errors import ClusterError
 from maze_cluster.images import PythonImage, build_python_reference
@@ -120,5 +121,57 @@ def test_a_pod_that_does_not_start_is_explained() -> None:
     assert deploy.count_restarts(pod) == 7
 
 
-def test_image_names_are_compared_without_a_registry() -> None:
-    assert shorten("registry.example/maze/api:abc") == shorten("maze/api:abc") == "maze/api:abc"
+def test_an_import_carries_only_what_the_cluster_lacks(tmp_path: Path) -> None:
+    folder = make_oci_layout(
+        tmp_path / "oci", {"localhost/maze/api:1": [b"base", b"one"], "localhost/maze/api:2": [b"base", b"two"]}
+    )
+    archive = tmp_path / "image.tar"
+    ocilayout.write_archive(folder, "localhost/maze/api:2", {digest(b"base")}, archive)
+    with tarfile.open(archive) as tar:
+        names = tar.getnames()
+        index = json.load(tar.extractfile("index.json"))  # type: ignore[arg-type]
+    assert [item["annotations"][ocilayout.REF_NAME] for item in index["manifests"]] == ["localhost/maze/api:2"]
+    blobs = {name for name in names if name.startswith("blobs/")}
+    assert path_of(digest(b"two")) in blobs
+    assert path_of(digest(b"base")) not in blobs
+    assert len(blobs) == 3, "manifest, configuration and the new layer"
+
+
+def test_old_versions_of_an_image_do_not_fill_the_disk(tmp_path: Path) -> None:
+    images = {
+        "localhost/maze/api:1": [b"base", b"one"],
+        "localhost/maze/api:2": [b"base"],
+        "localhost/maze/runner:1": [b"run"],
+    }
+    folder = make_oci_layout(tmp_path / "oci", images)
+    ocilayout.drop_old_versions(folder, "localhost/maze/api:2")
+    left = {item["annotations"][ocilayout.REF_NAME] for item in ocilayout.read_manifests(folder)}
+    assert left == {"localhost/maze/api:2", "localhost/maze/runner:1"}
+    assert not (folder / path_of(digest(b"one"))).exists()
+    assert (folder / path_of(digest(b"base"))).exists()
+    assert (folder / path_of(digest(b"run"))).exists()
+
+
+def digest(content: bytes) -> str:
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def path_of(blob: str) -> str:
+    return "blobs/" + blob.replace(":", "/")
+
+
+def make_oci_layout(folder: Path, images: dict[str, list[bytes]]) -> Path:
+    (folder / "blobs" / "sha256").mkdir(parents=True)
+
+    def store(content: bytes) -> str:
+        (folder / path_of(digest(content))).write_bytes(content)
+        return digest(content)
+
+    manifests = []
+    for reference, layers in images.items():
+        config = store(f"config of {reference}".encode())
+        manifest = {"config": {"digest": config}, "layers": [{"digest": store(layer)} for layer in layers]}
+        blob = store(json.dumps(manifest).encode())
+        manifests.append({"digest": blob, "annotations": {ocilayout.REF_NAME: reference}})
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": manifests}))
+    return folder
