@@ -40,6 +40,7 @@ def watch_runs(saw: Saw, loop: asyncio.AbstractEventLoop, died: Callable[[], Non
     def on_event(event: Any, **_: Any) -> None:
         loop.call_soon_threadsafe(saw, event["type"], dict(event["object"]))
 
+    kopf.on.login(registry=registry)(kopf.login_via_client)
     kopf.on.event(GROUP, VERSION, "runs", registry=registry)(on_event)
 
     def run() -> None:

@@ -110,7 +110,7 @@ def test_a_gpu_where_there_is_none_shows_the_schedulers_words_on_the_task(cluste
 
 
 def test_a_part_of_a_gpu_is_refused_with_what_to_set(cluster: Cluster) -> None:
-    name = cluster.run(python("t", "def f(p): return {}", resources={"gpu": 0.5}))
+    name = cluster.run(python("t", "def f(p): return {}", resources={"gpu": "0.5"}))
     task = task_of(cluster.ended(name), "t")
     assert task["reason"] == "SharedGPUNotConfigured"
     assert "MAZE_SHARED_GPU_RESOURCE" in task["message"]

@@ -75,6 +75,9 @@ def talk(p):
     name = cluster.run(python("talk", source))
     assert cluster.ended(name)["phase"] == "Succeeded"
     (pod,) = cluster.pods_of(name)
+    kubectl(
+        "wait", "-n", "maze", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{pod.metadata.name}", "--timeout=30s"
+    )
     assert "to stdout" in kubectl("logs", "-n", "maze", pod.metadata.name)
     kubectl("delete", "pod", "-n", "maze", pod.metadata.name, "--grace-period=0", "--force")
     log = cluster.log(store, name, "talk")

@@ -20,7 +20,17 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from maze_crds.protocol import Failure
-from maze_crds.run import TERMINAL_RUNS, Cause, Condition, Counts, DesiredState, RunPhase, RunStatus, TaskPhase
+from maze_crds.run import (
+    TERMINAL_RUNS,
+    Cause,
+    Condition,
+    Counts,
+    DesiredState,
+    RunPhase,
+    RunStatus,
+    TaskPhase,
+    TaskStatus,
+)
 from maze_operator.core import effective
 from maze_operator.core.admission import ACTIVE, choose_admitted, choose_skipped
 from maze_operator.core.diagnosis import Wait, diagnose_ended, diagnose_refused, diagnose_waiting, failure
@@ -44,6 +54,9 @@ REFUSED_RETRY = 5.0
 """Seconds between two tries to create a pod that the API server did not take."""
 
 Pods = Mapping[AttemptId, PodView]
+
+_SELF_REPORTED = (Cause.USER_ERROR, Cause.OUT_OF_MEMORY, Cause.STORAGE)
+"""Causes that a runner tells of before it exits."""
 
 
 def attempts_to_look_up(run: RunView, pods: Pods, known: frozenset[AttemptId], cold: bool) -> frozenset[AttemptId]:
@@ -258,16 +271,19 @@ def leftover_pods(ledger: Ledger, pods: Pods, now: datetime, settings: Settings)
         task = ledger.tasks.get(attempt.task)
         if task is not None and task.phase in ACTIVE and task.attempt == attempt.attempt:
             continue
-        if task is not None and task.attempt == attempt.attempt and _exits_by_itself(task.phase, task.cause):
-            ended = task.completion_time or now
-            if now - ended < timedelta(seconds=settings.exit_grace):
-                continue
-        found.append(DeletePod(pod.name, pod.uid))
+        exiting = _exiting_since(task, attempt.attempt) if task is not None else None
+        if exiting is None or now - exiting >= timedelta(seconds=settings.exit_grace):
+            found.append(DeletePod(pod.name, pod.uid))
     return found
 
 
-def _exits_by_itself(phase: TaskPhase, cause: Cause | None) -> bool:
-    return phase == TaskPhase.SUCCEEDED or (phase == TaskPhase.FAILED and cause == Cause.USER_ERROR)
+def _exiting_since(task: TaskStatus, attempt: int) -> datetime | None:
+    """When the attempt reported its own end, after which its pod exits by itself; None: it has to be stopped."""
+    if attempt == task.attempt:
+        by_itself = task.phase == TaskPhase.SUCCEEDED or task.cause in _SELF_REPORTED
+        return task.completion_time if by_itself and task.phase != TaskPhase.CANCELLED else None
+    earlier = (e for e in task.failed_attempts if e.attempt == attempt and e.cause in _SELF_REPORTED)
+    return next((e.completion_time for e in earlier), None)
 
 
 def count(ledger: Ledger) -> Counts:
