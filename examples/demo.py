@@ -168,9 +168,9 @@ def look_further(run_id: str) -> None:
     print(f"""
 Look further
   eval "$(.venv/bin/python -m maze_cluster env)"      # KUBECONFIG, and kubectl on the PATH
-  kubectl get runs -n maze                            # the run: {run_id}
-  kubectl get pods -n maze -L maze.dev/task
-  kubectl logs -n maze POD""")
+  kubectl get runs -n maze
+  kubectl get pods -n maze -l maze.dev/run={run_id}
+  kubectl logs -n maze -l maze.dev/run={run_id} --prefix --tail=-1""")
 
 
 def main() -> int:
