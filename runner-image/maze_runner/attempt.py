@@ -1,0 +1,172 @@
+"""One attempt from its lease to its report."""
+
+# ruff: noqa: PTH102
+# pathlib would take a good part of the start.
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from maze_runner import child
+from maze_runner.cgroup import oom_kills
+from maze_runner.classify import classify_end, refuse_version
+from maze_runner.failures import INFRASTRUCTURE, USER_ERROR, Failed, build_failure
+from maze_runner.limits import LOG_TRIES, RESULT_LIMIT
+from maze_runner.operator import PYTHON
+from maze_runner.outputs import store_outputs
+from maze_runner.payloads import fetch_payloads
+from maze_runner.process import Child
+from maze_runner.retry import log, retry
+from maze_runner.signals import Terminated
+from maze_runner.spool import Spool
+from maze_runner.wire import HttpError, forget_client
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Optional
+
+    from maze_runner.operator import Operator
+    from maze_runner.signals import Signals
+    from maze_runner.wire import Connections
+
+    Json = Dict[str, Any]
+
+
+class Attempt:
+    """Works in a directory of its own: `work` is the task's, `files` holds code, inputs, outputs and the log."""
+
+    def __init__(self, lease: Json, base: str, operator: Operator, connections: Connections, signals: Signals) -> None:
+        self._lease, self._operator, self._connections, self._signals = lease, operator, connections, signals
+        self._folder = f"{base}/maze-{os.urandom(6).hex()}"
+        self._work, self._files = f"{self._folder}/work", f"{self._folder}/files"
+        for path in (self._folder, self._work, self._files):
+            os.mkdir(path, 0o700)
+        self._spool = Spool(f"{self._files}/log")
+
+    def execute(self) -> None:
+        """Run the task, store and report how it ended.
+
+        Raises:
+            NotOurs, Refused: see Operator.
+            Terminated: the pod is being deleted; the child is gone.
+        """
+        started = now()
+        result: Json = {"startTime": started, "completionTime": started, "outputs": {}}
+        try:
+            entries = self._run()
+            self._signals.reporting = True
+            result["outputs"] = store_outputs(self._lease, entries, self._operator, self._connections)
+        except Failed as error:
+            self._signals.reporting = True
+            result["failure"] = error.failure
+            log(f"{error.failure['reason']}: {error.failure['message']}")
+        except OSError as error:
+            self._signals.reporting = True
+            result["failure"] = build_failure(INFRASTRUCTURE, "DiskFailed", f"in the work directory: {error}")
+        result["completionTime"] = now()
+        self._report(result)
+        self._signals.reporting = False
+
+    def remove(self) -> None:
+        import shutil
+
+        self._spool.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _run(self) -> List[Json]:
+        """The outputs that the child left.
+
+        Raises:
+            Failed: how the attempt failed.
+        """
+        lease = self._lease
+        limit: Optional[float] = lease.get("timeoutSeconds")
+        deadline = None if limit is None else time.monotonic() + limit
+        refused = refuse_version(lease.get("pythonVersion"), PYTHON) if "code" in lease else None
+        if refused is not None:
+            raise failed(refused)
+        files = fetch_payloads(lease, self._files, self._connections, deadline)
+        _import_for(lease)
+        kills = oom_kills()
+        status, over_time = self._supervise(files, deadline)
+        outcome = self._outcome()
+        failure = classify_end(status, outcome, limit if over_time else None, oom_kills() > kills)
+        if failure is not None:
+            raise failed(failure)
+        assert outcome is not None
+        entries: List[Json] = outcome["outputs"]
+        return entries
+
+    def _supervise(self, files: Dict[str, str], deadline: Optional[float]) -> Any:
+        process = Child(lambda: self._in_child(files), self._signals)
+        try:
+            ended = process.supervise(self._spool, deadline)
+            self._signals.reporting = True
+            return ended
+        except Terminated:
+            process.supervise(self._spool, 0.0)
+            raise
+        finally:
+            process.clean_up(self._spool)
+
+    def _in_child(self, files: Dict[str, str]) -> None:
+        self._connections.close()
+        self._spool.close()
+        forget_client()
+        child.run(self._lease, files, self._work, self._files)
+
+    def _outcome(self) -> Optional[Json]:
+        try:
+            with open(f"{self._files}/{child.OUTCOME}", encoding="utf-8") as file:
+                outcome: Json = json.load(file)
+        except FileNotFoundError:
+            return None
+        return outcome
+
+    def _report(self, result: Json) -> None:
+        """The log may be lost; the result must be stored before it is reported."""
+        self._spool.close()
+        if self._spool.size:
+            try:
+                put = self._connections.put_file
+                retry("storing the log", lambda: put(self._lease["logUrl"], self._spool.path), tries=LOG_TRIES)
+            except (HttpError, OSError) as error:
+                log(f"the log of the task is not stored: {error}")
+        body = encode_result(result)
+        if len(body) > RESULT_LIMIT:
+            result["outputs"] = {}
+            result["failure"] = build_failure(USER_ERROR, "TooManyOutputs", _TOO_MANY)
+            body = encode_result(result)
+        headers = {"Content-Type": "application/json"}
+        retry("storing the result", lambda: self._connections.call("PUT", self._lease["resultUrl"], body, headers))
+        self._operator.complete(self._lease, result)
+
+
+_TOO_MANY = (
+    f"the descriptions of all outputs are larger than {RESULT_LIMIT // 1024**2} MiB; return fewer outputs,"
+    " such as one that holds a dict"
+)
+
+
+def _import_for(lease: Json) -> None:
+    """What the child will need is imported before the fork, so that the next child has it, too."""
+    given = lease["inputs"].values()
+    if "code" in lease or any(each.get("encoding") == "pickle" for each in given):
+        import cloudpickle  # noqa: F401
+
+
+def failed(failure: Json) -> Failed:
+    error = Failed(failure["cause"], failure["reason"], failure["message"])
+    error.failure = failure
+    return error
+
+
+def encode_result(result: Json) -> bytes:
+    return json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def now() -> str:
+    """RFC 3339 in UTC with microseconds."""
+    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanoseconds // 1000:06}Z"
