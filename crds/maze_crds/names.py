@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
 
 LABEL_RUN = "maze.dev/run"
 """On pods: name of the Run, cut to what a label holds; identity is LABEL_RUN_UID."""
@@ -22,14 +26,15 @@ ENV_INPUTS_URL = "MAZE_INPUTS_URL"
 """Set instead of MAZE_INPUTS where the inputs are too large for an environment variable."""
 
 
-def pod_name(run_name: str, run_uid: str, task: str, attempt: int) -> str:
+def pod_name(run_name: str, run_uid: str, task: str, attempt: int, title: str | None = None) -> str:
     """The one name that a pod of this attempt can have, so that a second creation is refused with 409.
 
-    A readable start helps people; the hash alone decides.
+    A readable start (from `title`, or the task's name) helps people; the hash alone decides.
     """
     digest = hashlib.sha256(f"{run_uid}/{task}/{attempt}".encode()).hexdigest()[:16]
-    readable = "".join(c if c.isalnum() else "-" for c in f"{run_name[:20]}-{task[:20]}".lower()).strip("-")
-    return f"{readable}-{digest}"
+    run = run_name[:8] if _UUID.fullmatch(run_name) else run_name[:20]
+    readable = _NOT_IN_NAMES.sub("-", f"{run}-{(title or task)[:20]}".lower()).strip("-")
+    return f"{readable or 'task'}-{digest}"
 
 
 def revision_name(run_uid: str) -> str:

@@ -11,7 +11,6 @@ import sys
 from dataclasses import replace
 
 from aiohttp import web
-from maze_runner.build_pyz import build_archive
 
 from maze_io.kube import Kube
 from maze_io.store import AsyncStore, ObjectStore, StoreError, StoreSettings
@@ -21,6 +20,7 @@ from maze_operator.engine import Engine
 from maze_operator.server import Server
 from maze_operator.settings import LEASE_NAME, SettingsError, ShellSettings, read_settings
 from maze_operator.watch import watch_runs
+from maze_runner.build_pyz import build_archive
 
 log = logging.getLogger("maze_operator")
 
@@ -94,6 +94,7 @@ def main() -> int:
         return 2
     logging.basicConfig(level=shell.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # that signals are ours is meant so
     asyncio.run(serve(core, shell, store))
     return 0
 

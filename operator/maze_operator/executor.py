@@ -17,7 +17,7 @@ from maze_crds.workflow import Task
 from maze_io.kube import KubeError, pods_path, resource_path, runs_path
 from maze_io.store import StoreError
 from maze_operator.core.outputs import InputMissing, Upstream, container_inputs, failed_result
-from maze_operator.core.podspec import PodNotPossible, build_pod, uses_bundled_image
+from maze_operator.core.podspec import PodNotPossible, build_pod, pod_name, uses_bundled_image
 from maze_operator.core.podview import run_uid_of
 from maze_operator.core.values import Action, AttemptId, CreatePod, DeletePod, DeleteRun, Refused, RunView, Workflow
 from maze_operator.tokens import make_token
@@ -106,8 +106,8 @@ class Executor:
 
     async def _environment(self, view: RunView, workflow: Workflow, task: Task, attempt: AttemptId) -> list[Json]:
         if task.python is not None:
-            pod = names.pod_name(view.name, view.uid, attempt.task, attempt.attempt)
-            return [{"name": names.ENV_TOKEN, "value": make_token(self._engine.shell.hmac_key, view.namespace, pod)}]
+            token = make_token(self._engine.shell.hmac_key, view.namespace, pod_name(view, task, attempt))
+            return [{"name": names.ENV_TOKEN, "value": token}]
         values = container_inputs(task, self._engine.run_inputs(view), await self.upstream(view, task))
         data = json.dumps(values, ensure_ascii=False)
         if len(data.encode()) <= INLINE_INPUTS:

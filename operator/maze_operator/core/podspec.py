@@ -49,7 +49,7 @@ def build_pod(
     pod: Json = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": _metadata(run, attempt),
+        "metadata": _metadata(run, task, attempt),
         "spec": {
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
@@ -65,9 +65,14 @@ def build_pod(
     return pod
 
 
-def _metadata(run: RunView, attempt: AttemptId) -> Json:
+def pod_name(run: RunView, task: Task, attempt: AttemptId) -> str:
+    """Where the display name changes nothing but how it reads."""
+    return names.pod_name(run.name, run.uid, attempt.task, attempt.attempt, task.display_name)
+
+
+def _metadata(run: RunView, task: Task, attempt: AttemptId) -> Json:
     return {
-        "name": names.pod_name(run.name, run.uid, attempt.task, attempt.attempt),
+        "name": pod_name(run, task, attempt),
         "namespace": run.namespace,
         "labels": {
             names.LABEL_RUN: run.name[:63].rstrip("-_."),
