@@ -35,6 +35,12 @@ def ensure_images(layout: Layout, builders: Mapping[str, Builder]) -> None:
         detail(f"image {reference} is in the cluster")
 
 
+def list_running(layout: Layout) -> frozenset[str]:
+    """The ids of the containers that run."""
+    rows = [line.split() for line in run([*_ctr(layout), "tasks", "ls"]).splitlines()[1:]]
+    return frozenset(row[0] for row in rows if row[2] == "RUNNING")
+
+
 def drop_old_images(layout: Layout, current: frozenset[str]) -> None:
     """Remove older versions of our images; what runs on them goes on."""
     old = [name for name in list_images(layout) if name.startswith(f"{LOCAL}maze/") and name not in current]

@@ -27,6 +27,7 @@ from .kubectl import Kubectl
 from .layout import MAZE_API_PORT, NODE_NAME, NONROOT_UID, SYSTEM_NAMESPACE, Layout
 from .pki import ensure_pki, write_private
 from .say import detail, say
+from .settle import wait_settled
 from .sh import attempt
 from .tools import ensure_binaries, find_bin_dir, locked
 
@@ -43,6 +44,7 @@ def up(layout: Layout, *, bare: bool = False) -> Kubectl:
         kubectl = Kubectl(str(bin_dir / "kubectl"), layout.kubeconfig)
         wait_node(kubectl)
         if started:
+            wait_settled(layout, kubectl)
             say("the cluster is up")
         deploy_maze(layout, bin_dir, kubectl, bare=bare)
     return kubectl

@@ -6,6 +6,7 @@ import pytest
 
 from maze_cluster.errors import ClusterError
 from maze_cluster.heal import EVERYTHING, Action, Found, plan_start
+from maze_cluster.settle import find_stale
 
 ME = "/checkout"
 ALL = frozenset({"etcd", "containerd", "kube-apiserver", "kubelet"})
@@ -56,3 +57,28 @@ def test_a_running_cluster_of_another_checkout_is_left_alone() -> None:
 def test_another_kubernetes_is_left_alone() -> None:
     with pytest.raises(ClusterError, match="MAZE_CLUSTER=existing"):
         plan_start(Found(None, ME, kube_chains=True))
+
+
+@pytest.mark.parametrize(
+    ("known", "running", "stale"),
+    [
+        (["uid"], ["c1"], ()),
+        ([], ["c1"], ("pod",)),
+        (["uid"], [], ("pod",)),
+        (["uid"], ["c0"], ("pod",)),
+    ],
+)
+def test_a_status_from_before_the_crash_is_not_believed(
+    known: list[str], running: list[str], stale: tuple[str, ...]
+) -> None:
+    containers = [
+        {"containerID": "containerd://c1", "state": {"running": {}}},
+        {"containerID": "containerd://gone", "state": {"terminated": {}}},
+    ]
+    pod = {
+        "metadata": {"name": "pod", "uid": "uid"},
+        "spec": {"nodeName": "maze-node"},
+        "status": {"containerStatuses": containers},
+    }
+    waiting = {"metadata": {"name": "unscheduled", "uid": "x"}, "spec": {}}
+    assert find_stale([pod, waiting], known, running) == stale
