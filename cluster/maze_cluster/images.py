@@ -68,9 +68,13 @@ def build_static_reference(image: StaticImage, bin_dir: Path) -> str:
 
 
 def list_sources(folder: Path) -> list[Path]:
-    """The files of a dist that go into its wheel, without what tools leave behind; sorted."""
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith((".pyc", ".yaml"))]
-    return sorted(path for path in files if not _is_ignored(path.relative_to(folder)))
+    """The files of a dist that go into its wheel, without what tools leave behind; sorted.
+
+    YAML beside the packages (the generated CRDs) is applied, not packed.
+    """
+    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    packed = [path for path in files if path.parent != folder or path.suffix != ".yaml"]
+    return sorted(path for path in packed if not _is_ignored(path.relative_to(folder)))
 
 
 def _is_ignored(path: Path) -> bool:
