@@ -235,6 +235,15 @@ def test_output_can_be_followed_while_the_task_runs_and_deletion_stops_it(stage:
     assert "/v1/complete" not in stage.bodies, "a deleted pod reported"
 
 
+def test_a_drained_node_does_not_lose_a_result_that_is_there_already(stage: Stage) -> None:
+    stage.answers["/s3/result.json"] = [(503, {"Retry-After": "1"})]
+    stage.offer(source('return {"a": 1}'))
+    process = stage.start()
+    stage.wait_for(lambda: stage.count("/s3/result.json") == 1)
+    assert terminate(process) == 0
+    assert stage.bodies["/v1/complete"]["result"]["outputs"]["a"]["value"] == 1
+
+
 def test_a_copy_of_the_task_that_returns_reports_nothing(stage: Stage) -> None:
     stage.offer(source('child = os.fork()\nchild and os.waitpid(child, 0)\nreturn {"parent": child > 0}'))
     assert stage.result()["outputs"]["parent"]["value"] is True

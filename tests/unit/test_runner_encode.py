@@ -23,7 +23,7 @@ trees = st.recursive(
         st.lists(inner)
         | st.dictionaries(st.text() | st.integers(), inner)
         | st.tuples(inner, inner)
-        | st.sets(st.integers())
+        | st.sets(st.integers(), max_size=1)
     ),
     max_leaves=20,
 )
