@@ -104,7 +104,7 @@ class Stage(AbstractContextManager["Stage"]):
 
     def result(self, **env: str) -> Json:
         """Run what is offered to its end; what the operator was told, which must be what is stored, too."""
-        code, _, err = self.run(**env)
+        code, _, err = self.run(None, **env)
         assert code == 0, err
         told = self.bodies["/v1/complete"]["result"]
         assert json.loads(self.objects["result.json"]) == told
