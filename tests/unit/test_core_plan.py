@@ -285,6 +285,15 @@ def test_a_pod_that_reported_may_exit_by_itself_and_is_deleted_if_it_does_not() 
     assert [action.name for action in late.actions if isinstance(action, DeletePod)] == ["t-1"]
 
 
+def test_the_pod_of_a_failed_attempt_may_exit_by_itself_too_so_that_its_log_stays() -> None:
+    story = Story(workflow(python_task("t", retry={"limit": 1, "backoffSeconds": 5})))
+    story.step()
+    assert story.step(1, results={"t": failed()}).actions == ()
+    assert created(story.step(7)) == ["t"]
+    late = story.step(SETTINGS.exit_grace + 2)
+    assert [action.name for action in late.actions if isinstance(action, DeletePod)] == ["t-1"]
+
+
 def test_an_ended_run_is_deleted_after_its_ttl_and_not_before() -> None:
     story = Story(workflow(python_task("t")), ttlSecondsAfterFinished=60)
     story.step()

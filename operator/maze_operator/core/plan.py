@@ -279,11 +279,12 @@ def leftover_pods(ledger: Ledger, pods: Pods, now: datetime, settings: Settings)
 
 def _exiting_since(task: TaskStatus, attempt: int) -> datetime | None:
     """When the attempt reported its own end, after which its pod exits by itself; None: it has to be stopped."""
-    if attempt == task.attempt:
-        by_itself = task.phase == TaskPhase.SUCCEEDED or task.cause in _SELF_REPORTED
-        return task.completion_time if by_itself and task.phase != TaskPhase.CANCELLED else None
-    earlier = (e for e in task.failed_attempts if e.attempt == attempt and e.cause in _SELF_REPORTED)
-    return next((e.completion_time for e in earlier), None)
+    for earlier in task.failed_attempts:
+        if earlier.attempt == attempt:
+            return earlier.completion_time if earlier.cause in _SELF_REPORTED else None
+    if attempt != task.attempt or task.phase == TaskPhase.CANCELLED:
+        return None
+    return task.completion_time if task.phase == TaskPhase.SUCCEEDED or task.cause in _SELF_REPORTED else None
 
 
 def count(ledger: Ledger) -> Counts:
