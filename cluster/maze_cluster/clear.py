@@ -108,6 +108,8 @@ def restore_host(layout: Layout) -> None:
     owner = read_owner(layout)
     if owner is not None:
         _restore_sysctls(owner)
+        for module in owner.modules:
+            attempt(["modprobe", "-r", module])
         for folder in owner.absent:
             shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(layout.run, ignore_errors=True)

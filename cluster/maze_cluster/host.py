@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from .cgroups import cgroup_version, create_cgroups, find_cgroups, list_processes
 from .components import Component
+from .errors import ClusterError
 from .firewall import OUR_RULES, list_chains
 from .heal import Found
 from .layout import BRIDGE, NODE_IP, POD_CIDR, SERVICE_CIDR, Layout
@@ -33,6 +34,7 @@ SYSCTLS: dict[str, str | None] = {
     "kernel/keys/root_maxkeys": None,
     "kernel/keys/root_maxbytes": None,
 }
+BRIDGE_FILTER = "/proc/sys/net/bridge"
 # Fixed paths that kubelet, containerd and the CNI plugins use whatever we configure.
 SHARED_FOLDERS = (
     "/var/lib/kubelet",
@@ -51,12 +53,16 @@ SHARED_FOLDERS = (
 
 @dataclass(frozen=True)
 class Owner:
-    """The record in /run/maze/owner.json. chains: packet filter chains from before; absent: folders that we may remove."""
+    """The record in /run/maze/owner.json.
+
+    chains: packet filter chains from before; absent: folders that we may remove; modules: kernel modules that we loaded.
+    """
 
     checkout: str
     sysctls: dict[str, str]
     chains: list[str]
     absent: list[str]
+    modules: list[str] = field(default_factory=list)
 
 
 def read_owner(layout: Layout) -> Owner | None:
@@ -67,21 +73,37 @@ def read_owner(layout: Layout) -> Owner | None:
         return None
 
 
-def claim(layout: Layout) -> Owner:
+def claim(layout: Layout) -> None:
     """Record this checkout as the owner, with the machine's settings as they are before any change."""
+    modules = _load_modules()
     owner = read_owner(layout)
     if owner is not None and owner.checkout == str(layout.checkout):
-        return owner
-    owner = Owner(
-        checkout=str(layout.checkout),
-        sysctls={name: value for name in SYSCTLS if (value := _read_sysctl(name)) is not None},
-        chains=sorted(list_chains(save_firewall("iptables")) | list_chains(save_firewall("ip6tables"))),
-        absent=[folder for folder in SHARED_FOLDERS if not Path(folder).exists()],
-    )
+        # After a reboot the record may still be there, the modules are not.
+        owner = replace(owner, modules=sorted({*owner.modules, *modules}))
+    else:
+        owner = Owner(
+            checkout=str(layout.checkout),
+            sysctls={name: value for name in SYSCTLS if (value := _read_sysctl(name)) is not None},
+            chains=sorted(list_chains(save_firewall("iptables")) | list_chains(save_firewall("ip6tables"))),
+            absent=[folder for folder in SHARED_FOLDERS if not Path(folder).exists()],
+            modules=modules,
+        )
     temporary = layout.owner.with_suffix(".new")
     temporary.write_text(json.dumps(asdict(owner), indent=1))
     temporary.rename(layout.owner)
-    return owner
+
+
+def _load_modules() -> list[str]:
+    """Load what shows bridged packets to the packet filter (Services need it); what was loaded."""
+    if Path(BRIDGE_FILTER).exists():
+        return []
+    done = attempt(["modprobe", "br_netfilter"])
+    if not Path(BRIDGE_FILTER).exists():
+        raise ClusterError(
+            f"the kernel module br_netfilter is missing ({done.stderr.strip()}): Services need it. Load it with"
+            " `modprobe br_netfilter`, outside if this is a container."
+        )
+    return ["br_netfilter"]
 
 
 def observe(layout: Layout, components: tuple[Component, ...]) -> Found:
