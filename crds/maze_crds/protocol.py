@@ -16,13 +16,18 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict  # Pydantic validates these, and asks for this one before Python 3.12
 
-Encoding = Literal["json", "pickle"]
-"""json only where it gives back the very same object: None, bool, int, finite float, str, list, dict with str keys."""
+Encoding = Literal["json", "pickle", "file"]
+"""json only where it gives back the very same object: None, bool, int, finite float, str, list, dict with str keys.
+
+file: the value is a pathlib.Path of a regular file; its bytes travel, and the task that takes it gets the Path of a copy of
+the same name in its own working directory.
+"""
 
 INLINE_LIMIT = 65536
 """Encoded bytes up to which one output travels inside the Result."""
 INLINE_TOTAL = 262144
 """Encoded bytes of all inlined outputs of one Result."""
+RENDERED_LIMIT = 65536
 DISPLAY_LIMIT = 2000
 """Characters of a readable stand-in for a value that is not JSON."""
 
@@ -40,6 +45,10 @@ class Output(TypedDict):
     """True: stored at names.output_key(...)."""
     display: NotRequired[str]
     """For pickles: type and repr, cut to DISPLAY_LIMIT."""
+    rendered: NotRequired[Any]
+    """For pickles that JSON can show (such as tuples) in at most RENDERED_LIMIT bytes: what clients see of them."""
+    fileName: NotRequired[str]
+    """For files: the last part of the path."""
 
 
 class Failure(TypedDict):
@@ -87,6 +96,7 @@ class LeasedInput(TypedDict):
     value: NotRequired[Any]
     encoding: NotRequired[Encoding]
     stored: NotRequired[Stored]
+    fileName: NotRequired[str]
 
 
 class Lease(TypedDict):
@@ -96,6 +106,8 @@ class Lease(TypedDict):
     attempt: int
     source: NotRequired[str]
     function: NotRequired[str]
+    call: NotRequired[Literal["Params", "Arguments"]]
+    """PythonExecutor.call."""
     code: NotRequired[Stored]
     pythonVersion: NotRequired[str]
     inputs: dict[str, LeasedInput]

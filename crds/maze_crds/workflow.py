@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, JsonValue, WithJsonSchema
 
@@ -31,6 +31,18 @@ class Payload(Model):
     size: Annotated[int, Field(ge=0, description="Bytes.")]
 
 
+class InputPayload(Payload):
+    """A literal input in the object store."""
+
+    encoding: Annotated[
+        Literal["json", "pickle", "file"],
+        Field(description="json: UTF-8 JSON; pickle: a cloudpickle; file: the bytes of a file."),
+    ] = "json"
+    file_name: Annotated[
+        str | None, Field(min_length=1, max_length=255, pattern=r"^[^/\x00]+$", description="For encoding file.")
+    ] = None
+
+
 class Input(Model):
     """Where one input comes from: exactly one of `value`, `from` and `payload` (the schema asks for one property)."""
 
@@ -39,7 +51,9 @@ class Input(Model):
         str | None,
         Field(alias="from", pattern=REFERENCE_PATTERN, max_length=400, description="input.KEY or TASK.output.KEY"),
     ] = None
-    payload: Annotated[Payload | None, Field(description="A literal too large for this object, as JSON.")] = None
+    payload: Annotated[
+        InputPayload | None, Field(description="A literal that is too large for this object, or is not JSON.")
+    ] = None
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
@@ -54,6 +68,13 @@ class PythonExecutor(Model):
     ] = None
     function: Annotated[
         str | None, Field(max_length=253, description="Which function of `source` to call; default: the first.")
+    ] = None
+    call: Annotated[
+        Literal["Params", "Arguments"] | None,
+        Field(
+            description="Params (default): function(inputs) returns a dict of outputs. Arguments: function(*args,"
+            " **kwargs) with the inputs named so; what it returns is the output 'result'."
+        ),
     ] = None
     python_version: Annotated[
         str | None, Field(pattern=r"^3\.[0-9]+$", description="MAJOR.MINOR that made the pickle.")

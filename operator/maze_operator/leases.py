@@ -51,6 +51,8 @@ async def make_lease(engine: Engine, view: RunView, attempt: AttemptId) -> Lease
         lease["source"] = task.python.source
     if task.python.function is not None:
         lease["function"] = task.python.function
+    if task.python.call is not None:
+        lease["call"] = task.python.call
     if task.python.python_version is not None:
         lease["pythonVersion"] = task.python.python_version
     if task.python.code is not None:

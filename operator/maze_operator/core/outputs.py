@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from maze_crds.graph import parse_reference
-from maze_crds.protocol import LeasedInput, Output, Result
+from maze_crds.protocol import LeasedInput, Output, Result, Stored
 from maze_crds.run import Cause
-from maze_crds.workflow import Payload, Task
+from maze_crds.workflow import InputPayload, Task
 from maze_operator.core.diagnosis import failure
 from maze_operator.core.values import Ended
 
@@ -116,9 +116,14 @@ def _presigned(presign: Callable[[str], str], stored_at: Callable[[str, str], st
     return presign(stored_at(task, key))
 
 
-def _from_payload(payload: Payload, presign: Callable[[str], str]) -> LeasedInput:
-    stored = {"url": presign(payload.key), "sha256": payload.sha256, "size": payload.size}
-    return {"encoding": "json", "stored": stored}  # type: ignore[typeddict-item]
+def _from_payload(payload: InputPayload, presign: Callable[[str], str]) -> LeasedInput:
+    leased: LeasedInput = {
+        "encoding": payload.encoding,
+        "stored": {"url": presign(payload.key), "sha256": payload.sha256, "size": payload.size},
+    }
+    if payload.file_name is not None:
+        leased["fileName"] = payload.file_name
+    return leased
 
 
 def _run_input(run_inputs: Mapping[str, Any], name: str, key: str) -> Any:
@@ -142,11 +147,15 @@ def _output(upstream: Upstream, task: str, name: str, key: str) -> Output:
 def _from_output(output: Output, url: Callable[[], str]) -> LeasedInput:
     if "value" in output:
         return {"value": output["value"]}
+    stored: Stored = {"sha256": output["sha256"], "size": output["size"]}
     if "data" in output:
-        stored = {"data": output["data"], "sha256": output["sha256"], "size": output["size"]}
+        stored["data"] = output["data"]
     else:
-        stored = {"url": url(), "sha256": output["sha256"], "size": output["size"]}
-    return {"encoding": output["encoding"], "stored": stored}  # type: ignore[typeddict-item]
+        stored["url"] = url()
+    leased: LeasedInput = {"encoding": output["encoding"], "stored": stored}
+    if "fileName" in output:
+        leased["fileName"] = output["fileName"]
+    return leased
 
 
 def _quoted(names: Any) -> str:
