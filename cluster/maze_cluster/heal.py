@@ -6,7 +6,8 @@ behind tells what happened:
 - The runtime is *alive* if containerd or any container shim of ours runs. Then pods are kept: containerd finds its
   shims again, the kubelet its pods, and only dead components are started.
 - Otherwise everything that only a running container gives a meaning is stale: mounts, network namespaces, addresses,
-  leftover processes. It goes, and the objects in etcd stay, so the kubelet starts the pods again.
+  leftover processes, components that live on without it. It goes, and the objects in etcd stay, so the kubelet starts
+  the pods again.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def _applies(action: Action, found: Found) -> bool:
     """Whether there is something to do, so that a clean start says nothing."""
     evidence = {
         Action.DROP_PID_FILES: len(found.stale),
-        Action.KILL_LEFTOVERS: found.leftovers,
+        # A kubelet that lives on would not notice that its volumes are unmounted.
+        Action.KILL_LEFTOVERS: found.leftovers + len(found.alive),
         Action.UNMOUNT: found.mounts,
         Action.DROP_RUNTIME_STATE: len(found.stale) + found.mounts,
         Action.DROP_LINKS: found.links,

@@ -37,6 +37,11 @@ ALL = frozenset({"etcd", "containerd", "kube-apiserver", "kubelet"})
             (Action.DROP_PID_FILES, Action.KILL_LEFTOVERS, Action.DROP_RUNTIME_STATE),
             id="containers without a shim are ended",
         ),
+        pytest.param(
+            Found(ME, ME, alive=frozenset({"kubelet"}), stale=frozenset({"containerd"}), mounts=3),
+            (Action.DROP_PID_FILES, Action.KILL_LEFTOVERS, Action.UNMOUNT, Action.DROP_RUNTIME_STATE),
+            id="the runtime died under a kubelet: that starts again too, or its volumes would be gone",
+        ),
         pytest.param(Found("/other", ME, links=1), EVERYTHING, id="a dead cluster of another checkout: all of it goes"),
         pytest.param(
             Found(None, ME, links=1, cgroups=3, leftovers=4),
