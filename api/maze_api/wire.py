@@ -14,7 +14,7 @@ from maze_api.errors import BadRequest, validation_text
 from maze_crds import names
 from maze_crds.base import Key
 from maze_crds.graph import parse_reference
-from maze_crds.workflow import Input, Payload, PythonExecutor, Resources, Task
+from maze_crds.workflow import Input, InputPayload, PythonExecutor, Resources, Task
 
 INLINE_VALUE = 65536
 """Encoded bytes up to which a literal input is kept in the Run itself; larger ones go to the object store."""
@@ -191,9 +191,9 @@ def input_key(workflow_id: str, encoded: bytes) -> str:
     return f"{names.draft_prefix(workflow_id)}inputs/{hashlib.sha256(encoded).hexdigest()}"
 
 
-def _upload(uploads: list[Upload], data: bytes, key: str) -> Payload:
+def _upload(uploads: list[Upload], data: bytes, key: str) -> InputPayload:
     uploads.append(Upload(key=key, data=data))
-    return Payload(key=key, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+    return InputPayload(key=key, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
 def resources(body: ResourcesBody) -> Resources | None:
