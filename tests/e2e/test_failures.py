@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -107,6 +108,29 @@ def test_a_gpu_where_there_is_none_shows_the_schedulers_words_on_the_task(cluste
     assert "Insufficient nvidia.com/gpu" in task["message"]
     cluster.patch_run(name, {"desiredState": "Cancelled"})
     assert cluster.ended(name)["phase"] == "Cancelled"
+
+
+def test_a_task_waits_for_a_gpu_with_enough_memory_and_runs_when_there_is_one(cluster: Cluster) -> None:
+    """The node gets a GPU that the scheduler believes in; nothing in the pod uses it."""
+    node = cluster.core.list_node().items[0].metadata.name
+    wanted = {"gpu": 1, "gpuMemory": "4Gi"}
+    name = cluster.run(python("t", "def f(p): return {}", resources=wanted))
+    capacity = "/status/capacity/nvidia.com~1gpu"
+    try:
+        kubectl("label", "node", node, "nvidia.com/gpu.memory=2048")
+        patch_node(node, {"op": "add", "path": capacity, "value": "1"})
+        cluster.await_run(name, lambda run: reason_of(run, "t") == "Unschedulable")
+        kubectl("label", "node", node, "nvidia.com/gpu.memory=8192", "--overwrite")
+        assert cluster.ended(name)["phase"] == "Succeeded"
+        (pod,) = cluster.pods_of(name)
+        assert pod.spec.containers[0].resources.limits == {"nvidia.com/gpu": "1"}
+    finally:
+        kubectl("label", "node", node, "nvidia.com/gpu.memory-")
+        patch_node(node, {"op": "remove", "path": capacity})
+
+
+def patch_node(node: str, change: dict[str, Any]) -> None:
+    kubectl("patch", "node", node, "--subresource=status", "--type=json", "-p", json.dumps([change]))
 
 
 def test_a_part_of_a_gpu_is_refused_with_what_to_set(cluster: Cluster) -> None:
