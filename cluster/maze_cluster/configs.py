@@ -98,7 +98,7 @@ def build_kubelet_config(layout: Layout, facts: Facts) -> str:
         "nodeStatusUpdateFrequency": "10s",
         # A killed operator or api comes back within seconds instead of after up to five minutes.
         "featureGates": {"KubeletCrashLoopBackOffMax": True},
-        "crashLoopBackOff": {"maxContainerRestartPeriod": "2s"},
+        "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
         # Images cannot be pulled again here, so they are never collected; pods go only when the disk is really full.
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
