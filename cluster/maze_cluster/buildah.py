@@ -88,8 +88,10 @@ def ensure_base(layout: Layout) -> str:
 
 def build_archive(layout: Layout, image: PythonImage, reference: str, present: Collection[str], archive: Path) -> None:
     """Build `image` as `reference` and write to `archive` what of it is not `present` (digests) in the cluster."""
-    base = ensure_base(layout)
     blobs = layout.images_cache / "blobs"
+    if write_archive(blobs, reference, present, archive):
+        return  # built before, for a cluster that is gone
+    base = ensure_base(layout)
     with make_context_folder(layout) as folder, ticking(f"building image {reference}", "15 s"):
         fill_context(layout, image, Path(folder))
         dockerfile = layout.checkout / image.folder / "Dockerfile"

@@ -83,8 +83,7 @@ def ensure_secrets(kubectl: Kubectl, namespaces: Path) -> None:
     }
     if kubectl.get("namespace", SYSTEM_NAMESPACE) is None:
         kubectl.run("apply", "--server-side", "--field-manager=maze-cluster", "-k", namespaces)
-    found = kubectl.get("secrets", "-n", SYSTEM_NAMESPACE) or {"items": []}
-    present = {item["metadata"]["name"] for item in found["items"]}
+    present = {item["metadata"]["name"] for item in kubectl.get_items("secrets", "-n", SYSTEM_NAMESPACE)}
     for name, values in wanted.items():
         if name not in present:
             metadata = {"name": name, "namespace": SYSTEM_NAMESPACE, "labels": {"app.kubernetes.io/part-of": "maze"}}
@@ -120,7 +119,7 @@ def wait_rollouts(kubectl: Kubectl, label: str = LABEL, seconds: float = ROLLOUT
     said: dict[str, str] = {}
     before: dict[str, int] = {}
     while True:
-        items = kubectl.get("deployments", "-A", "-l", label)["items"]
+        items = kubectl.get_items("deployments", "-A", "-l", label)
         states = {f"{item['metadata']['namespace']}/{item['metadata']['name']}": rollout_state(item) for item in items}
         for name, state in states.items():
             if state and said.get(name) != state:
@@ -128,7 +127,7 @@ def wait_rollouts(kubectl: Kubectl, label: str = LABEL, seconds: float = ROLLOUT
             said[name] = state
         if not any(states.values()):
             return
-        pods = kubectl.get("pods", "-A", "-l", label)["items"]
+        pods = kubectl.get_items("pods", "-A", "-l", label)
         restarts = {pod["metadata"]["uid"]: count_restarts(pod) for pod in pods}
         before = {**restarts, **before}
         crashing = any(count - before[uid] >= CRASHES for uid, count in restarts.items())

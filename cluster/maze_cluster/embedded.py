@@ -32,6 +32,8 @@ from .sh import attempt
 from .tools import ensure_binaries, find_bin_dir, locked
 
 NODE_READY_SECONDS = 60.0
+DOWN_SECONDS = 2.0
+"""How long a component may take to end in `down`: its data goes anyway."""
 RESOLV_CONFS = ("/run/systemd/resolve/resolv.conf", "/etc/resolv.conf")
 
 
@@ -214,7 +216,7 @@ def down(layout: Layout) -> None:
         for name in ("kubelet", *(component.name for component in reversed(components))):
             record = records.pop(name, None)
             if record is not None:
-                process.stop([record])
+                process.stop([record], DOWN_SECONDS)
         clear.carry_out(layout, [action for action in Action if action is not Action.DROP_PID_FILES])
         say(f"removing {layout.state}")
         shutil.rmtree(layout.state, ignore_errors=True)

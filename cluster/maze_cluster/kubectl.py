@@ -37,6 +37,11 @@ class Kubectl:
         """The parsed JSON of `kubectl get …`, or None where there is no such object."""
         return json.loads(self.run("get", "--ignore-not-found", "-o", "json", *arguments) or "null")
 
+    def get_items(self, *arguments: str) -> list[Any]:
+        """The items of `kubectl get …`; kubectl prints nothing at all where there are none."""
+        found = self.get(*arguments)
+        return found["items"] if found else []
+
     def apply(self, manifest: dict[str, Any]) -> None:
         """Apply one object, on standard input: a secret never shows in a process list."""
         self.run("apply", "--server-side", "--field-manager=maze-cluster", "-f", "-", stdin=json.dumps(manifest))

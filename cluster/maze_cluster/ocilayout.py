@@ -23,9 +23,13 @@ def read_manifests(folder: Path) -> list[dict[str, Any]]:
     return manifests
 
 
-def find_manifest(folder: Path, reference: str) -> dict[str, Any]:
-    """The descriptor of `reference`."""
-    return next(item for item in read_manifests(folder) if item.get("annotations", {}).get(REF_NAME) == reference)
+def find_manifest(folder: Path, reference: str) -> dict[str, Any] | None:
+    """The descriptor of `reference`, or None where the layout does not have it."""
+    if not (folder / "index.json").exists():
+        return None
+    return next(
+        (item for item in read_manifests(folder) if item.get("annotations", {}).get(REF_NAME) == reference), None
+    )
 
 
 def list_blobs(folder: Path, manifest: dict[str, Any]) -> list[str]:
@@ -34,15 +38,21 @@ def list_blobs(folder: Path, manifest: dict[str, Any]) -> list[str]:
     return [manifest["digest"], content["config"]["digest"], *(layer["digest"] for layer in content["layers"])]
 
 
-def write_archive(folder: Path, reference: str, present: Collection[str], archive: Path) -> None:
-    """Write an OCI archive of `reference` to `archive`, without the blobs whose digests are `present` already."""
+def write_archive(folder: Path, reference: str, present: Collection[str], archive: Path) -> bool:
+    """Write an OCI archive of `reference` to `archive`, without the blobs whose digests are `present` already.
+
+    False, and no archive, where the layout does not have that image.
+    """
     manifest = find_manifest(folder, reference)
+    if manifest is None:
+        return False
     with tarfile.open(archive, "w") as tar:
         _add(tar, "oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
         _add(tar, "index.json", json.dumps({"schemaVersion": 2, "manifests": [manifest]}).encode())
         for digest in dict.fromkeys(list_blobs(folder, manifest)):
             if digest not in present:
                 tar.add(_blob(folder, digest), f"blobs/{digest.replace(':', '/')}")
+    return True
 
 
 def drop_old_versions(folder: Path, reference: str) -> None:

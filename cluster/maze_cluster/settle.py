@@ -40,7 +40,7 @@ def wait_settled(layout: Layout, kubectl: Kubectl) -> None:
     """Wait until the status of Maze's own pods is about the containers that run now."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
-        pods = kubectl.get("pods", "-A", "-l", LABEL)["items"]
+        pods = kubectl.get_items("pods", "-A", "-l", LABEL)
         stale = find_stale(pods, _list_known(kubectl), list_running(layout))
         if not stale:
             return
