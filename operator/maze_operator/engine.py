@@ -78,8 +78,13 @@ class Engine:
                 if run_uid_of(pod) == uid:
                     self._add_pod(worker, pod)
             self._workers[uid] = worker
-            self._spawn(worker.work())
+            self._spawn(self._work(worker))
         worker.dirty.set()
+
+    async def _work(self, worker: RunWorker) -> None:
+        await worker.work()
+        if self._workers.get(worker.uid) is worker:
+            del self._workers[worker.uid]
 
     def _forget(self, run: Object) -> None:
         uid = run["metadata"]["uid"]

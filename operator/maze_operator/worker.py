@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from maze_crds.base import API_VERSION
 from maze_crds.protocol import Result
-from maze_crds.run import RunSpec, RunStatus, TaskStatus
+from maze_crds.run import TERMINAL_RUNS, RunSpec, RunStatus, TaskStatus
 from maze_io.kube import KubeError, runs_path
 from maze_operator.core.admission import ACTIVE
 from maze_operator.core.plan import attempts_to_look_up, plan
@@ -43,6 +43,7 @@ class RunWorker:
         self.refused: dict[AttemptId, Refused] = {}
         self.reports: dict[AttemptId, tuple[Result, list[asyncio.Future[None]]]] = {}
         self.cold = True
+        self.ended = False
         self.pods: dict[AttemptId, PodView] = {}
         self._digest = ""
         self._spec = RunSpec()
@@ -62,6 +63,8 @@ class RunWorker:
             try:
                 wait = await self.step()
                 delay = FAST
+                if wait is None and self.ended and not self.dirty.is_set():
+                    return
             except Gone:
                 return
             except asyncio.CancelledError:
@@ -121,6 +124,7 @@ class RunWorker:
         if decided.status != view.status and not await self._write(decided.status):
             return 0.0
         self.cold = False
+        self.ended = decided.status.phase in TERMINAL_RUNS
         self._settle(decided.status, facts)
         await self.engine.executor.execute(self, view, decided.actions)
         return decided.requeue_after

@@ -185,7 +185,7 @@ def test_the_runner_gets_time_to_enforce_its_own_timeout() -> None:
     story.step(1, started={AttemptId("t", 1): Started(at(1))})
     story.step(12)
     assert story.task("t").phase == TaskPhase.RUNNING
-    story.step(22)
+    story.step(12 + SETTINGS.runner_grace)
     assert story.task("t").phase == TaskPhase.FAILED
 
 

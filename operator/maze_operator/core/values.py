@@ -30,8 +30,8 @@ class Settings:
     unschedulable_timeout: float = 3600.0
     container_start_timeout: float = 60.0
     workflow_missing_timeout: float = 60.0
-    runner_grace: float = 10.0
-    """The runner enforces the timeout itself; the operator steps in this much later."""
+    runner_grace: float = 60.0
+    """The runner enforces the timeout itself and may then still store large outputs; the operator steps in this much later."""
     exit_grace: float = 30.0
     """A pod that has reported its result may take this long to exit."""
 
