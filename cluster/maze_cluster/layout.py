@@ -131,7 +131,7 @@ def find_checkout() -> Path:
 
 def build_layout(checkout: Path, env: Mapping[str, str]) -> Layout:
     """The layout for `checkout` under the environment `env` (MAZE_CACHE, XDG_CACHE_HOME, HOME, MAZE_KUBE_API_PORT)."""
-    home = env.get("HOME") or "/root"
+    home = env.get("HOME") or str(Path.home())
     cache = env.get("MAZE_CACHE") or str(Path(env.get("XDG_CACHE_HOME") or str(Path(home) / ".cache")) / "maze")
     port = env.get("MAZE_KUBE_API_PORT") or str(API_PORT)
     if not port.isdigit() or not 1024 <= int(port) <= 65535:
