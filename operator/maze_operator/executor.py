@@ -16,10 +16,20 @@ from maze_crds.graph import dependencies
 from maze_crds.workflow import Task
 from maze_io.kube import KubeError, pods_path, resource_path, runs_path
 from maze_io.store import StoreError
-from maze_operator.core.outputs import InputMissing, Upstream, container_inputs, failed_result
+from maze_operator.core.outputs import InputMissing, ResultLost, Upstream, container_inputs, failed_result
 from maze_operator.core.podspec import PodNotPossible, build_pod, pod_name, uses_bundled_image
 from maze_operator.core.podview import run_uid_of
-from maze_operator.core.values import Action, AttemptId, CreatePod, DeletePod, DeleteRun, Refused, RunView, Workflow
+from maze_operator.core.values import (
+    STORE_UNAVAILABLE,
+    Action,
+    AttemptId,
+    CreatePod,
+    DeletePod,
+    DeleteRun,
+    Refused,
+    RunView,
+    Workflow,
+)
 from maze_operator.tokens import make_token
 
 if TYPE_CHECKING:
@@ -72,11 +82,12 @@ class Executor:
         try:
             env = await self._environment(view, view.workflow, task, attempt)
             pod = build_pod(view, view.workflow, attempt, action.memory_scale, env, self._engine.core)
-        except InputMissing as error:
-            await self._fail_early(worker, attempt, "MissingInput", str(error))
+        except (InputMissing, ResultLost, PodNotPossible) as error:
+            await self.fail_early(worker, attempt, error)
             return
-        except PodNotPossible as error:
-            await self._fail_early(worker, attempt, error.reason, str(error))
+        except StoreError as error:
+            worker.refused[attempt] = Refused(STORE_UNAVAILABLE, str(error), datetime.now(UTC))
+            worker.dirty.set()
             return
         try:
             if task.python is not None and not uses_bundled_image(task, view.workflow, self._engine.core):
@@ -121,7 +132,8 @@ class Executor:
         """Results of the tasks that this one takes inputs from.
 
         Raises:
-            StoreError: one of them is not there (any more), or the store can't be asked.
+            ResultLost: one of them is not there any more.
+            StoreError: the store can't be asked.
         """
         attempts = {status.name: status.attempt for status in view.status.tasks}
         found: dict[str, tuple[str, Any]] = {}
@@ -129,14 +141,15 @@ class Executor:
             attempt = AttemptId(name, attempts.get(name, 0))
             result = await self._engine.results.get(view.uid, attempt)
             if result is None:
-                key = names.result_key(view.uid, name, attempt.attempt)
-                raise StoreError(f"get {key}", self._engine.store.store.bucket, "the result of a task is not there")
+                raise ResultLost(name)
             found[name] = (names.attempt_prefix(view.uid, name, attempt.attempt), result)
         return found
 
-    async def _fail_early(self, worker: RunWorker, attempt: AttemptId, reason: str, message: str) -> None:
-        """A failure that is known before there is a pod is stored as a result, like any other."""
-        result = failed_result(format_time(datetime.now(UTC)), reason, message)
+    async def fail_early(
+        self, worker: RunWorker, attempt: AttemptId, error: InputMissing | ResultLost | PodNotPossible
+    ) -> None:
+        """A failure that is known before code could run is stored as a result, like any other."""
+        result = failed_result(format_time(datetime.now(UTC)), error)
         await self._engine.results.put(worker.uid, attempt, result)
         worker.report(attempt, result)
 

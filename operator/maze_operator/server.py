@@ -13,13 +13,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from pydantic import TypeAdapter, ValidationError
 
 from maze_crds import names
-from maze_crds.base import format_time
 from maze_crds.protocol import Complete, LeaseRequest, UploadsRequest
 from maze_crds.run import TaskPhase
 from maze_io.kube import KubeError
 from maze_io.store import StoreError
 from maze_operator.core.admission import ACTIVE
-from maze_operator.core.outputs import InputMissing, failed_result
+from maze_operator.core.outputs import InputMissing, ResultLost
 from maze_operator.core.podview import run_uid_of, view_pod
 from maze_operator.core.values import AttemptId, PodView, Started
 from maze_operator.engine import Engine
@@ -104,10 +103,8 @@ class Server:
             return _say(409, "nothing to do for this pod")
         try:
             lease = await make_lease(engine, await worker.view(), attempt)
-        except InputMissing as error:
-            result = failed_result(format_time(datetime.now(UTC)), "MissingInput", str(error))
-            await engine.results.put(worker.uid, attempt, result)
-            worker.report(attempt, result)
+        except (InputMissing, ResultLost) as error:
+            await engine.executor.fail_early(worker, attempt, error)
             return _say(409, str(error))
         worker.started.setdefault(attempt, Started(datetime.now(UTC), pod.node))
         worker.dirty.set()

@@ -12,6 +12,7 @@ from maze_crds.run import Cause, DesiredState, RunPhase, RunStatus, TaskPhase
 from maze_crds.workflow import WorkflowSpec
 from maze_operator.core.plan import attempts_to_look_up, plan
 from maze_operator.core.values import (
+    STORE_UNAVAILABLE,
     AttemptId,
     CreatePod,
     DeletePod,
@@ -274,6 +275,17 @@ def test_a_quota_is_waited_out_and_a_rejected_pod_fails() -> None:
     story.known.clear()
     story.step(8, refused={AttemptId("t", 1): Refused(422, "spec is wrong", at(8))})
     assert (story.task("t").phase, story.task("t").reason) == (TaskPhase.FAILED, "PodRejected")
+
+
+def test_an_object_store_that_is_down_is_waited_for_with_its_reason_on_the_task() -> None:
+    story = Story(workflow(python_task("t")))
+    story.step()
+    story.pods.clear()
+    story.known.clear()
+    for second in (2, 1000):
+        down = Refused(STORE_UNAVAILABLE, "can't be reached", at(second - 1))
+        story.step(second, refused={AttemptId("t", 1): down})
+        assert (story.task("t").phase, story.task("t").reason) == (TaskPhase.STARTING, "StorageUnavailable")
 
 
 def test_a_pod_that_reported_may_exit_by_itself_and_is_deleted_if_it_does_not() -> None:

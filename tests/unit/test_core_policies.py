@@ -14,7 +14,14 @@ from maze_crds.run import Cause, FailedAttempt
 from maze_crds.workflow import Retry
 from maze_operator.core.diagnosis import diagnose_ended
 from maze_operator.core.inputs import check_inputs, fill_defaults
-from maze_operator.core.outputs import InputMissing, container_inputs, container_result, lease_inputs
+from maze_operator.core.outputs import (
+    InputMissing,
+    ResultLost,
+    container_inputs,
+    container_result,
+    failed_result,
+    lease_inputs,
+)
 from maze_operator.core.podspec import PodNotPossible, build_affinity, build_pod, build_resources
 from maze_operator.core.podview import view_pod
 from maze_operator.core.retry import memory_scale, retry_delay
@@ -129,6 +136,21 @@ def test_inputs_reach_the_runner_by_the_shortest_way() -> None:
 def test_an_output_that_was_not_returned_is_named_with_those_that_were() -> None:
     with pytest.raises(InputMissing, match=r"up\.output\.nope.*'small', 'pickled', 'large'"):
         leased(x={"from": "up.output.nope"})
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "reason"),
+    [
+        (InputMissing("x"), "UserError", "MissingInput"),
+        (ResultLost("up"), "Storage", "ResultLost"),
+        (PodNotPossible("SharedGPUNotConfigured", "x"), "UserError", "SharedGPUNotConfigured"),
+    ],
+)
+def test_what_can_not_start_fails_with_its_own_cause(
+    error: InputMissing | ResultLost | PodNotPossible, cause: str, reason: str
+) -> None:
+    found = failed_result("now", error)["failure"]
+    assert (found["cause"], found["reason"]) == (cause, reason)
 
 
 def test_a_container_gets_no_pickles_but_a_clear_refusal() -> None:

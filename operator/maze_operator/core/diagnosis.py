@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from maze_crds.protocol import Failure
 from maze_crds.run import Cause
-from maze_operator.core.values import Ended, PodView, Refused, Settings
+from maze_operator.core.values import STORE_UNAVAILABLE, Ended, PodView, Refused, Settings
 
 _IMAGE_WAITS = {"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "SignatureValidationFailed"}
 _START_WAITS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreCreateHookError"}
@@ -53,7 +53,9 @@ def diagnose_waiting(pod: PodView, settings: Settings) -> Wait | None:
 
 
 def diagnose_refused(refused: Refused, settings: Settings) -> Wait:
-    """A pod that the API server did not take: a quota is waited out, anything else is final."""
+    """A pod that could not be made: a quota and the object store are waited for, most of the rest is final."""
+    if refused.status == STORE_UNAVAILABLE:
+        return Wait("StorageUnavailable", refused.message, None)
     if refused.status == 403 and "exceeded quota" in refused.message:
         return Wait("QuotaExceeded", refused.message, None)
     if refused.status in (403, 422, 400):

@@ -13,6 +13,7 @@ from maze_crds.protocol import LeasedInput, Output, Result, Stored
 from maze_crds.run import Cause
 from maze_crds.workflow import InputPayload, Task
 from maze_operator.core.diagnosis import failure
+from maze_operator.core.podspec import PodNotPossible
 from maze_operator.core.values import Ended
 
 Upstream = Mapping[str, tuple[str, Result]]
@@ -21,6 +22,13 @@ Upstream = Mapping[str, tuple[str, Result]]
 
 class InputMissing(Exception):
     """An input can't be had; the text says which, and what there is instead."""
+
+
+class ResultLost(Exception):
+    """The result of a task that has succeeded is not in the object store any more."""
+
+    def __init__(self, task: str) -> None:
+        super().__init__(f"the result of task '{task}' is not in the object store any more; run the workflow again")
 
 
 def encode_json(value: Any) -> bytes:
@@ -55,13 +63,18 @@ def container_result(ended: Ended, declared: list[str], started: str, completed:
     return result
 
 
-def failed_result(now: str, reason: str, message: str) -> Result:
-    """A result that the operator itself finds, before any code could run."""
+def failed_result(now: str, error: InputMissing | ResultLost | PodNotPossible) -> Result:
+    """A failure that the operator itself finds, before any code could run."""
+    if isinstance(error, ResultLost):
+        why = failure(Cause.STORAGE, "ResultLost", str(error))
+    else:
+        reason = error.reason if isinstance(error, PodNotPossible) else "MissingInput"
+        why = failure(Cause.USER_ERROR, reason, str(error))
     return {
         "startTime": now,
         "completionTime": now,
         "outputs": {},
-        "failure": failure(Cause.USER_ERROR, reason, message),
+        "failure": why,
     }
 
 

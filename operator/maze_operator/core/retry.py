@@ -16,7 +16,7 @@ _BUDGET = {
 }
 
 NEVER_RETRIED = frozenset(
-    {"CodeNotLoadable", "MissingInput", "PodRejected", "InvalidImageName", "SharedGPUNotConfigured"}
+    {"CodeNotLoadable", "MissingInput", "ResultLost", "PodRejected", "InvalidImageName", "SharedGPUNotConfigured"}
 )
 """Reasons that another attempt can't change."""
 

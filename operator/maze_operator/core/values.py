@@ -84,9 +84,13 @@ class Started:
     node: str | None = None
 
 
+STORE_UNAVAILABLE = 0
+"""In place of an HTTP status: the inputs of the pod could not be read from, or put into, the object store."""
+
+
 @dataclass(frozen=True)
 class Refused:
-    """The API server did not take a pod."""
+    """A pod could not be made. `status` is what the API server answered, or STORE_UNAVAILABLE."""
 
     status: int
     message: str
