@@ -9,23 +9,24 @@ import json
 import os
 import sys
 
-from maze_runner.code import load_input, load_pickle, load_source, pickle_source_by_value
-from maze_runner.encode import describe, encode_json, write_pickle
-from maze_runner.failures import INFRASTRUCTURE, USER_ERROR, Failed, clean
+from maze_runner.code import load_pickle, load_source
+from maze_runner.failures import USER_ERROR, Failed
+from maze_runner.inputs import load_inputs
 from maze_runner.operator import VARIABLES
+from maze_runner.returned import check_result, write_outputs
 from maze_runner.standin import install
 from maze_runner.trace import format_user_traceback, say_exception
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List
+    from collections.abc import Callable
+    from typing import Any, Dict, Optional
 
     Json = Dict[str, Any]
 
 OUTCOME = "outcome.json"
-"""{"outputs": [{"key", "encoding", "file", "display"?}]} or {"failure"}; renamed into place, so it is whole."""
-_DISK_FULL = (28, 122)
-"""ENOSPC, EDQUOT."""
+"""{"outputs": [{"key", "encoding", "file", "display"?, "rendered"?, "fileName"?}]} or {"failure"}; renamed into place, so it
+is whole."""
 
 
 def run(lease: Json, files: Dict[str, str], work: str, folder: str) -> None:
@@ -94,10 +95,10 @@ def execute(lease: Json, files: Dict[str, str], folder: str) -> Json:
     """The outcome, whatever user code does short of ending the process."""
     try:
         function = _load(lease, files)
-        params = {key: _value(key, given, files) for key, given in lease["inputs"].items()}
-        returned = function(params)
+        params = load_inputs(lease["inputs"], files)
+        returned = call(function, params, lease.get("call"))
         check_result(returned, lease["outputs"])
-        return {"outputs": _encode(returned, lease["outputs"] or list(returned), folder)}
+        return {"outputs": write_outputs(returned, lease["outputs"] or list(returned), folder)}
     except Failed as error:
         _print(error.failure.get("traceback") or f"{error.failure['message']}\n")
         return {"failure": error.failure}
@@ -109,61 +110,26 @@ def execute(lease: Json, files: Dict[str, str], folder: str) -> Json:
         return {"failure": Failed(USER_ERROR, "UserException", say_exception(error), text).failure}
 
 
-def _load(lease: Json, files: Dict[str, str]) -> Any:
+def _load(lease: Json, files: Dict[str, str]) -> Callable[..., Any]:
     if "code" in files:
         return load_pickle(files["code"], lease.get("pythonVersion"))
     return load_source(lease["source"], lease.get("function"), lease["task"])
 
 
-def _value(key: str, given: Json, files: Dict[str, str]) -> Any:
-    if "stored" not in given:
-        return given.get("value")
-    return load_input(key, given.get("encoding", "json"), files[f"input:{key}"])
-
-
-def check_result(returned: Any, declared: List[str]) -> None:
-    """Refuse what is not a dict of outputs.
+def call(function: Callable[..., Any], params: Dict[str, Any], how: Optional[str]) -> Any:
+    """What the function returns; with `how` "Arguments" as the output 'result'. See PythonExecutor.call.
 
     Raises:
-        Failed: WrongResultType or MissingOutput.
+        Failed: WrongArguments, where the inputs named args and kwargs are not a sequence and a dict.
     """
-    if not isinstance(returned, dict):
-        got = "None (is there a return?)" if returned is None else describe(returned, 200)
-        message = f'the function must return a dict of outputs, such as {{"result": 1}}, but it returned {got}'
-        raise Failed(USER_ERROR, "WrongResultType", message)
-    for key in returned:
-        if not isinstance(key, str) or clean(key) != key:
-            message = f"the keys of the returned dict must be text, but one is {describe(key, 200)}"
-            raise Failed(USER_ERROR, "WrongResultType", message)
-    missing = [key for key in declared if key not in returned]
-    if missing:
-        present = ", ".join(f"'{key}'" for key in returned) or "nothing"
-        names = ", ".join(f"'{key}'" for key in missing)
-        raise Failed(USER_ERROR, "MissingOutput", f"the function returned no output {names}; it returned {present}")
-
-
-def _encode(returned: Dict[str, Any], keys: List[str], folder: str) -> List[Json]:
-    pickle_source_by_value()
-    outputs = []
-    for number, key in enumerate(keys):
-        value = returned[key]
-        entry: Json = {"key": str(key), "encoding": "json", "file": f"{folder}/out-{number}"}
-        try:
-            encoded = encode_json(value)
-            with open(entry["file"], "wb") as file:
-                if encoded is not None:
-                    file.write(encoded)
-                else:
-                    write_pickle(value, file)
-                    entry.update(encoding="pickle", display=clean(describe(value)))
-        except Exception as error:  # noqa: BLE001 - pickling runs user code
-            if isinstance(error, OSError) and error.errno in _DISK_FULL:
-                raise Failed(INFRASTRUCTURE, "DiskFull", f"output '{key}' could not be written: {error}") from None
-            kind = f"{type(value).__module__}.{type(value).__qualname__}"
-            message = f"output '{key}' is a {kind}, which can't be sent to other tasks: {say_exception(error)}"
-            raise Failed(USER_ERROR, "NotSerializable", message, format_user_traceback(error)) from None
-        outputs.append(entry)
-    return outputs
+    if how != "Arguments":
+        return function(params)
+    args, kwargs = params.get("args", ()), params.get("kwargs", {})
+    if not isinstance(args, (list, tuple)) or not isinstance(kwargs, dict):
+        got = f"{type(args).__name__} and {type(kwargs).__name__}"
+        message = f"the inputs 'args' and 'kwargs' must be a tuple or list and a dict, but are {got}"
+        raise Failed(USER_ERROR, "WrongArguments", message)
+    return {"result": function(*args, **kwargs)}
 
 
 def _exited(code: Any) -> Failed:

@@ -28,30 +28,12 @@ def load_pickle(path: str, made_by: Optional[str]) -> Callable[..., Any]:
     except Exception as error:  # noqa: BLE001 - user code runs here
         own = f"{sys.version_info[0]}.{sys.version_info[1]}"
         versions = f"; it was pickled by Python {made_by}, this is Python {own}" if made_by not in (None, own) else ""
-        message = f"the pickled function can't be loaded: {say_exception(error)}{_advice(error)}{versions}"
+        message = f"the pickled function can't be loaded: {say_exception(error)}{advice(error)}{versions}"
         raise Failed(USER_ERROR, "CodeNotLoadable", message, format_user_traceback(error)) from None
     if not callable(function):
         message = f"what was pickled is not a function but {type(function).__name__}"
         raise Failed(USER_ERROR, "CodeNotLoadable", message)
     return function  # type: ignore[no-any-return]
-
-
-def load_input(key: str, encoding: str, path: str) -> Any:
-    """An input from its file.
-
-    Raises:
-        Failed: InputNotLoadable.
-    """
-    try:
-        if encoding == "pickle":
-            return read_pickle(path)
-        import json
-
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except Exception as error:  # noqa: BLE001 - user code runs here
-        message = f"input '{key}' can't be loaded: {say_exception(error)}{_advice(error)}"
-        raise Failed(USER_ERROR, "InputNotLoadable", message, format_user_traceback(error)) from None
 
 
 def read_pickle(path: str) -> Any:
@@ -61,7 +43,8 @@ def read_pickle(path: str) -> Any:
         return pickle.load(file)
 
 
-def _advice(error: BaseException) -> str:
+def advice(error: BaseException) -> str:
+    """What to add to the words about this error, or nothing."""
     return " (the image of this task does not have it)" if isinstance(error, ModuleNotFoundError) else ""
 
 
@@ -87,7 +70,7 @@ def load_source(source: str, wanted: Optional[str], task: str) -> Callable[..., 
     try:
         exec(compiled, module.__dict__)
     except Exception as error:  # noqa: BLE001 - user code runs here
-        message = f"the source can't be executed: {say_exception(error)}{_advice(error)}"
+        message = f"the source can't be executed: {say_exception(error)}{advice(error)}"
         raise Failed(USER_ERROR, "CodeNotLoadable", message, format_user_traceback(error)) from None
     return _pick(module, defined_functions(tree), wanted)
 

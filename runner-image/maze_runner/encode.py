@@ -1,7 +1,7 @@
 """Values as bytes: JSON where it gives back the very same object, else a pickle.
 
 "The very same" is strict: exact types, so that a subclass of dict, a tuple or NaN is not silently turned into something
-else on its way to the next task.
+else on its way to the next task. What people are shown of a pickle (`render_json`) may be like JSON makes it.
 """
 
 from __future__ import annotations
@@ -60,6 +60,29 @@ def _is_plain_leaf(item: Any) -> bool:
     if kind is int:
         return bool(item.bit_length() <= JSON_INT_BITS)
     return kind is str or (kind is float and isfinite(item))
+
+
+def render_json(value: Any, limit: int) -> Optional[bytes]:
+    """Compact JSON of at most `limit` bytes that shows the value as json.dumps would (tuples become lists, keys text).
+
+    None where it can't, or where a JSON parser on the way would refuse it; never fails. Stops writing at the limit, so a
+    value that is small in memory and huge when written out costs little.
+    """
+    import json
+
+    pieces: List[str] = []
+    left = limit
+    try:
+        for piece in json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).iterencode(value):
+            left -= len(piece)
+            if left < 0:
+                return None
+            pieces.append(piece)
+        text = "".join(pieces)
+        shown = text.encode("utf-8")
+        return shown if len(shown) <= limit and is_plain(json.loads(text)) else None
+    except Exception:  # noqa: BLE001 - subclasses of dict and list are user code
+        return None
 
 
 def write_pickle(value: Any, file: IO[bytes]) -> None:

@@ -8,6 +8,10 @@ INLINE_TOTAL = 262144
 """As maze_crds.protocol: encoded bytes of all inlined outputs of one result."""
 DISPLAY_LIMIT = 2000
 """As maze_crds.protocol: characters of a readable stand-in."""
+RENDERED_LIMIT = 65536
+"""As maze_crds.protocol: bytes of JSON that shows a pickled output."""
+RENDERED_TOTAL = 262144
+"""The same for all outputs of one result, so that what is only to be seen never makes a result too large."""
 
 RESULT_LIMIT = 3 * 1024 * 1024
 """A whole result as JSON; the operator takes reports of 4 MiB."""

@@ -64,8 +64,9 @@ def _describe(entry: Json, size: int, inline: bool) -> Json:
     else:
         output["sha256"] = file_sha256(entry["file"])
         output["key"] = True
-    if "display" in entry:
-        output["display"] = entry["display"]
+    for field in ("display", "rendered", "fileName"):
+        if field in entry:
+            output[field] = entry[field]
     return output
 
 

@@ -122,6 +122,12 @@ class Stage(AbstractContextManager["Stage"]):
         return sum(1 for _, seen in self.requests if seen == path)
 
 
+def source(text: str) -> str:
+    return "import os, signal, subprocess, sys, time\ndef f(params):\n" + "\n".join(
+        f"    {x}" for x in text.split("\n")
+    )
+
+
 def read_until(process: subprocess.Popen[bytes], text: bytes) -> bytes:
     """What the process prints, up to and with `text`."""
     assert process.stdout is not None

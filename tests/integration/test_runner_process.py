@@ -1,9 +1,7 @@
-"""The real runner, with real forks and signals, against an operator and an object store that this test plays."""
+"""How a task ends, its processes, and the talk with the operator: the real runner against servers that this test plays."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 import pickle
@@ -16,7 +14,7 @@ from typing import Any
 import pytest
 
 from maze_runner.build_pyz import build_archive
-from runner_stage import PYTHON, Stage, is_alive, read_until, terminate, wait_gone
+from runner_stage import PYTHON, Stage, is_alive, read_until, source, terminate, wait_gone
 
 SITE_PACKAGES = next(path for path in sys.path if path.endswith("site-packages"))
 RUNNER_IMAGE = str(Path(__file__).parents[2] / "runner-image")
@@ -27,107 +25,6 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     (tmp_path / "runner.pyz").write_bytes(build_archive())
     with Stage(tmp_path) as found:
         yield found
-
-
-def source(text: str) -> str:
-    return "import os, signal, subprocess, sys, time\ndef f(params):\n" + "\n".join(
-        f"    {x}" for x in text.split("\n")
-    )
-
-
-def value(output: dict[str, Any]) -> Any:
-    return output["value"] if "value" in output else pickle.loads(base64.b64decode(output["data"]))
-
-
-# --- what a function gets and gives ------------------------------------------------------------------------------------
-
-
-def test_pickled_functions_work_whatever_they_are_made_of(stage: Stage) -> None:
-    factor = 3
-
-    class Box:
-        def __init__(self, content: int) -> None:
-            self.content = content
-
-    def closure(params: dict[str, Any]) -> dict[str, Any]:
-        return {"n": params["n"] * factor, "box": Box(7), "f": lambda x: x + factor}
-
-    stage.offer(closure, inputs={"n": {"value": 2}}, outputs=["n", "box", "f"], pythonVersion=PYTHON)
-    outputs = stage.result()["outputs"]
-    assert value(outputs["n"]) == 6
-    assert value(outputs["box"]).content == 7
-    assert value(outputs["f"])(1) == 4
-    assert "Box" in outputs["box"]["display"]
-    stage.offer(lambda params: {"y": params["x"]})
-    stage.lease["inputs"] = {"x": {"encoding": "pickle", "stored": stage.stored(pickle.dumps({1, 2}), "x.bin")}}
-    assert value(stage.result()["outputs"]["y"]) == {1, 2}, "an object from the task before did not arrive"
-
-
-def test_source_calls_its_first_own_function_even_decorated_by_an_sdk_that_is_not_there(stage: Stage) -> None:
-    text = """
-    from maze import MaClient, task
-    from dataclasses import dataclass
-    from json import dumps
-
-    @dataclass
-    class Point:
-        x: int
-
-    @task(inputs=["a"], outputs=["r", "p"])
-    def first(params):
-        return {"r": dumps(params["a"]), "p": Point(4), "extra": 1}
-
-    def second(params):
-        return {"r": "second", "p": 0}
-
-    if __name__ == "__main__":
-        raise SystemExit("a script's own part must not run")
-    """
-    stage.offer(text, inputs={"a": {"value": [1]}}, outputs=["r", "p"])
-    outputs = stage.result()["outputs"]
-    assert outputs["r"]["value"] == "[1]"
-    assert value(outputs["p"]).x == 4, "a class of the source can't be used by the next task"
-    assert "extra" not in outputs
-    stage.offer(text, outputs=["r", "p"], function="second")
-    assert stage.result()["outputs"]["r"]["value"] == "second"
-
-
-def test_json_input_from_the_store_and_a_large_output_to_it(stage: Stage) -> None:
-    stage.offer(source('return {"big": os.urandom(1) * (64 << 20), "n": params["x"]}'), outputs=["big", "n"])
-    stage.lease["inputs"] = {"x": {"encoding": "json", "stored": stage.stored(b'{"a":[1.5]}', "x.json")}}
-    outputs = stage.result()["outputs"]
-    assert outputs["n"]["value"] == {"a": [1.5]}
-    stored = stage.objects["big"]
-    assert outputs["big"]["key"] is True
-    assert (outputs["big"]["size"], outputs["big"]["sha256"]) == (len(stored), hashlib.sha256(stored).hexdigest())
-    assert len(set(pickle.loads(stored))) == 1
-    stage.offer(source('return {"n": len(params["x"])}'))
-    stage.lease["inputs"] = {"x": {"encoding": "pickle", "stored": stage.stored(stored, "big")}}
-    assert stage.result()["outputs"]["n"]["value"] == 64 << 20
-
-
-def test_a_task_sees_a_clean_world_and_no_token(stage: Stage) -> None:
-    text = """
-    import os, sys
-    def f(params):
-        import cloudpickle, http.client
-        return {"env": sorted(k for k in os.environ if k.startswith("MAZE")), "files": os.listdir("."),
-                "home": os.environ["HOME"] == os.environ["TMPDIR"] == os.getcwd(), "oom": open("/proc/self/oom_score_adj").read(),
-                "tls": hasattr(http.client, "HTTPSConnection"), "site": "pytest" in sys.modules or __import__("pytest").__name__,
-                "open": len(os.listdir("/proc/self/fd")), "tok": "t0ken" in str(os.environ)}
-    """
-    stage.offer(text)
-    outputs = {key: value(each) for key, each in stage.result()["outputs"].items()}
-    assert outputs == {
-        "env": [],
-        "files": [],
-        "home": True,
-        "oom": "1000\n",
-        "tls": True,
-        "site": "pytest",
-        "open": 4,
-        "tok": False,
-    }
 
 
 # --- failures by name --------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ FOLDER = Path(maze_runner.__file__).parent
 
 
 def test_the_runner_and_the_operator_mean_the_same_numbers_and_names() -> None:
-    for name in ("INLINE_LIMIT", "INLINE_TOTAL", "DISPLAY_LIMIT"):
+    for name in ("INLINE_LIMIT", "INLINE_TOTAL", "RENDERED_LIMIT", "DISPLAY_LIMIT"):
         assert getattr(limits, name) == getattr(protocol, name)
     assert {
         failures.USER_ERROR,

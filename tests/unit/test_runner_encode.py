@@ -6,7 +6,7 @@ import io
 import json
 import math
 import pickle
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from enum import IntEnum
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maze_runner.encode import describe, encode_json, write_pickle
+from maze_runner.encode import describe, encode_json, render_json, write_pickle
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)) | st.binary()
 trees = st.recursive(
@@ -123,3 +123,46 @@ def test_a_stand_in_never_costs_the_value() -> None:
     assert describe({1, 2}) == "builtins.set: {1, 2}"
     assert len(describe(b"x" * 10_000_000)) == 2000
     assert len(describe(endless())) < 2000
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (Counter("abca").most_common(), [["a", 2], ["b", 1], ["c", 1]]),
+        ({2: (), None: "x", True: 1.5}, {"2": [], "null": "x", "true": 1.5}),
+        ([Color.RED, OrderedDict(a=(1,))], [1, {"a": [1]}]),
+        ((), []),
+    ],
+)
+def test_people_see_the_json_of_what_only_a_pickle_keeps_as_it_is(value: Any, shown: Any) -> None:
+    rendered = render_json(value, 1000)
+    assert rendered is not None
+    assert json.loads(rendered) == shown
+
+
+class Rude(dict[str, int]):
+    def items(self) -> Any:
+        raise OSError("no")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [(float("nan"),), ({1, 2},), {(1, 2): 3}, ("\ud800",), (1 << 20000,), nested(150), endless(), Rude(a=1), (b"",)],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_json_can_not_show_is_not_tried_to_the_end(value: Any) -> None:
+    assert render_json(value, 100_000) is None
+
+
+def test_showing_stops_at_the_limit() -> None:
+    assert render_json(doubling(), 65536) is None, "a value of a few bytes would be written out as 2^60 lists"
+    assert render_json(("x" * 96,), 100) == b'["' + b"x" * 96 + b'"]'
+    assert render_json(("x" * 97,), 100) is None
+    assert render_json(("ä" * 49,), 100) is None
+
+
+@given(trees)
+def test_what_is_shown_is_what_json_makes_of_it(value: Any) -> None:
+    rendered = render_json(value, 65536)
+    if rendered is not None:
+        assert json.loads(rendered) == json.loads(json.dumps(value, allow_nan=False))
