@@ -14,14 +14,18 @@ from maze_api.cache import Runs
 from maze_api.deps import Services
 from maze_api.drafts import Drafts
 from maze_api.middleware import Envelope
-from maze_api.routes import health, maze
+from maze_api.routes import health, info, langgraph, maze, payloads
+from maze_api.routes import runs as runs_routes
 from maze_api.settings import Settings
+from maze_api.uploads import Uploads
 from maze_io.kube import Kube
 from maze_io.store import AsyncStore, ObjectStore, StoreError
 
 log = logging.getLogger(__name__)
 
 BUCKET_RETRY_SECONDS = 2.0
+UPLOADS_BYTES = 256 * 1024 * 1024
+"""Of all payloads that are on their way through this process; its memory limit is 1 GiB."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -32,7 +36,8 @@ def create_app(settings: Settings) -> FastAPI:
         kube = await Kube.connect()
         store = AsyncStore(ObjectStore(settings.store))
         runs = Runs(kube, settings.namespace)
-        found = Services(settings, store, runs, Drafts(store))
+        uploads = Uploads(max(UPLOADS_BYTES, settings.max_body_bytes))
+        found = Services(settings, store, runs, Drafts(store, settings.runner_python), uploads)
         app.state.services = found
         tasks = [
             asyncio.create_task(_watched(found), name="watch-runs"),
@@ -50,8 +55,8 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Maze", version="1.0.0", lifespan=lifespan)
     errors.install(app)
     app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes)
-    app.include_router(health.router)
-    app.include_router(maze.router)
+    for routes in (health, maze, langgraph, info, runs_routes, payloads):
+        app.include_router(routes.router)
     return app
 
 

@@ -3,34 +3,70 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from maze_api import metrics
+from maze_api.errors import Conflict, Unavailable
 from maze_crds import names
-from maze_crds.run import RunStatus
+from maze_crds.run import TERMINAL_RUNS, DesiredState, RunStatus, TaskStatus
 from maze_io.kube import Cache, Kube, KubeError, Object, runs_path
 
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """One state of a Run. `status` knows every field this version knows, and ignores newer ones."""
+    """One state of a Run. `status` knows every field this version knows, and ignores newer ones.
+
+    `created` is metadata.creationTimestamp; `workflow` is spec.workflow as it is, {} for a Run by reference.
+    """
 
     name: str
     uid: str
     workflow_id: str | None
     status: RunStatus
+    created: str = ""
+    workflow: Object = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        return self.status.phase in TERMINAL_RUNS
+
+    def task(self, name: str) -> TaskStatus | None:
+        """Where a task stands: as nothing has happened yet where the status does not have it; None: no such task."""
+        found = next((task for task in self.status.tasks if task.name == name), None)
+        if found is None and any(task["name"] == name for task in self.workflow.get("tasks", ())):
+            return TaskStatus(name=name)
+        return found
 
 
-def view(obj: Object) -> RunView:
+def _workflow_of(obj: Object) -> str | None:
+    found: str | None = (obj["metadata"].get("labels") or {}).get(names.LABEL_WORKFLOW_ID)
+    return found
+
+
+def _age(obj: Object) -> tuple[str, str]:
+    """Creation is known to the second, the start to the microsecond; a Run that has not started yet is the newest."""
+    return obj["metadata"].get("creationTimestamp") or "", (obj.get("status") or {}).get("startTime") or "~"
+
+
+def view(obj: Object, with_tasks: bool = True) -> RunView:
+    """The Run that an object of the API server describes; without its tasks it costs the same however many there are."""
     metadata = obj["metadata"]
+    status = obj.get("status") or {}
     return RunView(
         name=metadata["name"],
         uid=metadata["uid"],
-        workflow_id=(metadata.get("labels") or {}).get(names.LABEL_WORKFLOW_ID),
-        status=RunStatus.model_validate(obj.get("status") or {}, extra="ignore"),
+        workflow_id=_workflow_of(obj),
+        status=RunStatus.model_validate(status if with_tasks else {**status, "tasks": []}, extra="ignore"),
+        created=metadata.get("creationTimestamp") or "",
+        workflow=obj["spec"].get("workflow") or {},
     )
+
+
+CANCEL_TRIES = 8
+"""The operator writes the status of a busy Run about twice a second, and each write makes us read again."""
 
 
 class Runs:
@@ -74,18 +110,63 @@ class Runs:
     async def get(self, name: str) -> RunView | None:
         """The Run from the cache, or from the API server where the cache does not have it (yet)."""
         found = self._cache.get(self.namespace, name)
-        if found is None:
-            try:
-                found = await self.kube.get(runs_path(self.namespace, name))
-            except KubeError as error:
-                if error.not_found:
-                    return None
-                raise
-            self._cache.put(found)
-        return self._view(found)
+        return await self.fetch(name) if found is None else self._view(found)
 
-    async def states(self, name: str) -> AsyncGenerator[RunView | None, None]:
-        """The Run as it is, then each newer state (those in between may be left out); None at last if it is deleted."""
+    async def fetch(self, name: str) -> RunView | None:
+        """The Run as the API server has it now."""
+        try:
+            found = await self.kube.get(runs_path(self.namespace, name))
+        except KubeError as error:
+            if error.not_found:
+                return None
+            raise
+        self._cache.put(found)
+        return view(found)
+
+    def newest(self, limit: int, workflow_id: str | None) -> list[RunView]:
+        """At most `limit` Runs, the newest first; `workflow_id`: only those of this workflow.
+
+        Raises:
+            Unavailable: they could not be listed yet.
+        """
+        if not self.synced:
+            raise Unavailable("the Runs could not be listed yet; try again")
+        chosen = [obj for obj in self._cache if workflow_id is None or _workflow_of(obj) == workflow_id]
+        chosen.sort(key=_age, reverse=True)
+        return [view(obj, with_tasks=False) for obj in chosen[:limit]]
+
+    async def cancel(self, name: str) -> None:
+        """Wish that a Run is cancelled; saying it twice is fine. The operator decides, and writes what became of it.
+
+        Raises:
+            Conflict: it has ended, or others keep writing it.
+            KubeError: not found, or not reachable.
+        """
+        path = runs_path(self.namespace, name)
+        for _ in range(CANCEL_TRIES):
+            found = await self.kube.get(path)
+            run = view(found)
+            if run.ended:
+                raise Conflict(f"run '{name}' has ended already: it is {run.status.phase}")
+            if found["spec"].get("desiredState") == DesiredState.CANCELLED:
+                return
+            version = {"resourceVersion": found["metadata"]["resourceVersion"]}
+            try:
+                made = await self.kube.patch(path, {"metadata": version, "spec": {"desiredState": "Cancelled"}})
+            except KubeError as error:
+                if not error.conflict:
+                    raise
+                continue
+            self._cache.put(made)
+            return
+        raise Conflict(f"run '{name}' changes too often to be cancelled right now; try again")
+
+    async def states(self, name: str, every: float | None = None) -> AsyncGenerator[RunView | None, None]:
+        """The Run as it is, then each newer state (those in between may be left out); None at last if it is deleted.
+
+        Args:
+            every: seconds after which it is given again though nothing has changed.
+        """
         changed = asyncio.Event()
         self._waiting[name].add(changed)
         try:
@@ -95,7 +176,8 @@ class Runs:
                 yield self._view(found) if found else None
                 if found is None:
                     return
-                await changed.wait()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), every)
         finally:
             self._waiting[name].discard(changed)
             if not self._waiting[name]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Path
 from starlette.requests import HTTPConnection
 
-from maze_api.cache import Runs
+from maze_api.cache import Runs, RunView
 from maze_api.drafts import Drafts
+from maze_api.errors import NotFound
 from maze_api.settings import Settings
+from maze_api.uploads import Uploads
 from maze_io.store import AsyncStore
 
 
@@ -26,6 +28,7 @@ class Services:
     store: AsyncStore
     runs: Runs
     drafts: Drafts
+    uploads: Uploads
     problem: str | None = None
 
 
@@ -42,3 +45,24 @@ def drafts(found: ServicesDep) -> Drafts:
 
 
 DraftsDep = Annotated[Drafts, Depends(drafts)]
+
+
+def can_be_a_name(text: str) -> bool:
+    """Whether a Kubernetes object can have this name; anything else must not get into a path."""
+    return 0 < len(text) <= 253 and all(c in "abcdefghijklmnopqrstuvwxyz0123456789-." for c in text)
+
+
+async def known_run(run_id: Annotated[str, Path()], found: ServicesDep) -> RunView:
+    """The Run that a path names.
+
+    Raises:
+        NotFound: there is none.
+        KubeError: Kubernetes is out of reach.
+    """
+    run = await found.runs.get(run_id) if can_be_a_name(run_id) else None
+    if run is None:
+        raise NotFound(f"there is no run '{run_id[:100]}'")
+    return run
+
+
+RunDep = Annotated[RunView, Depends(known_run)]

@@ -17,11 +17,13 @@ import time
 import uuid
 from typing import Any
 
+from maze_api.bodies import AddLangGraphBody, SaveTaskBody
 from maze_api.errors import BadRequest, NotFound
 from maze_api.submit import DraftTask, build_workflow, fit
-from maze_api.wire import SaveTaskBody, references, translate
+from maze_api.wire import payload_keys, references, translate, translate_langgraph
 from maze_crds import names
 from maze_crds.graph import find_cycle
+from maze_crds.workflow import Task
 from maze_io.store import AsyncStore
 
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -29,10 +31,15 @@ ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Drafts:
-    """All drafts. Every method raises NotFound for an unknown workflow or task, and StoreError."""
+    """All drafts. Every method raises NotFound for an unknown workflow or task, and StoreError.
 
-    def __init__(self, store: AsyncStore) -> None:
+    Args:
+        image_python: MAJOR.MINOR of the Python in the image that a task gets which names none.
+    """
+
+    def __init__(self, store: AsyncStore, image_python: str) -> None:
         self._store = store
+        self._image_python = image_python
 
     async def create(self) -> str:
         """A new, empty workflow; returns its id."""
@@ -47,6 +54,31 @@ class Drafts:
         await self._store.put(_task_key(workflow_id, task.id), task.to_json())
         return task.id
 
+    async def add_langgraph_task(self, body: AddLangGraphBody) -> str:
+        """A new task that is called with arguments; returns its id.
+
+        Raises:
+            BadRequest: bad content; then nothing has changed.
+        """
+        await self._require_workflow(body.workflow_id)
+        task_id = str(uuid.uuid4())
+        task, upload = await asyncio.to_thread(translate_langgraph, body, task_id, self._image_python)
+        made = DraftTask(task_id, body.task_name, time.time_ns(), task)
+        await self._store.put(upload.key, upload.data)
+        await self._store.put(_task_key(body.workflow_id, task_id), made.to_json())
+        return task_id
+
+    async def langgraph_task(self, workflow_id: str, task_id: str) -> Task:
+        """A task that add_langgraph_task made.
+
+        Raises:
+            BadRequest: it is another kind of task.
+        """
+        task = (await self._task(workflow_id, task_id)).task
+        if task is None or not called_with_arguments(task):
+            raise BadRequest(f"task '{task_id}' is not one that add_langgraph_task made; run its workflow instead")
+        return task
+
     async def save_task(self, body: SaveTaskBody, with_edges: bool) -> None:
         """Give a task its content; with_edges: each input taken from a task also adds the edge.
 
@@ -54,7 +86,10 @@ class Drafts:
             BadRequest: bad content, or a cycle; then nothing has changed.
         """
         draft = await self._task(body.workflow_id, body.task_id)
-        task, uploads = await asyncio.to_thread(translate, body, draft.name)
+        if draft.task is not None and called_with_arguments(draft.task):
+            raise BadRequest(f"task '{draft.id}' was made by add_langgraph_task and has its code already")
+        task, uploads = await asyncio.to_thread(translate, body, draft.name, self._image_python)
+        await asyncio.gather(*(self._require_payload(key) for key in payload_keys(task)))
         sources = references(task) if with_edges else []
         if sources:
             await asyncio.gather(*(self._task(body.workflow_id, source) for source in sources))
@@ -120,6 +155,10 @@ class Drafts:
         if not ID.fullmatch(workflow_id) or not await self._store.exists(_workflow_key(workflow_id)):
             raise NotFound(f"there is no workflow '{workflow_id[:100]}'; create_workflow makes one")
 
+    async def _require_payload(self, key: str) -> None:
+        if not await self._store.exists(key):
+            raise BadRequest(f"there is no payload '{key}'; PUT /api/maze/payloads makes one")
+
     async def _task(self, workflow_id: str, task_id: str) -> DraftTask:
         if ID.fullmatch(workflow_id) and ID.fullmatch(task_id):
             raw = await self._store.get(_task_key(workflow_id, task_id))
@@ -146,6 +185,10 @@ class Drafts:
             label = {task.id: task.label for task in await self.tasks(workflow_id)}
             path = " → ".join(label.get(name, name) for name in cycle)
             raise BadRequest(f"the edge would make tasks wait for each other in a cycle: {path}; it was not added")
+
+
+def called_with_arguments(task: Task) -> bool:
+    return task.python is not None and task.python.call == "Arguments"
 
 
 def _workflow_key(workflow_id: str) -> str:

@@ -51,6 +51,12 @@ class NotFound(ApiError):
     status = 404
 
 
+class Conflict(ApiError):
+    """The call does not fit the state that the thing is in."""
+
+    status = 409
+
+
 class TooLarge(ApiError):
     status = 413
 

@@ -96,14 +96,15 @@ def shown(output: Output, stored: bytes | None = None) -> Any:
         return json.loads(stored)
     if output["encoding"] == "json":
         return f"<JSON of {output['size']} bytes; too large to show here>"
+    if output["encoding"] == "file":
+        return f"<file {output.get('fileName') or 'without name'} of {output['size']} bytes>"
+    if "rendered" in output:
+        return output["rendered"]
     return output.get("display") or f"<pickle of {output['size']} bytes>"
 
 
-def wanted(output: Output) -> bool:
-    """Whether the stored bytes of this output are needed to show it."""
+def wanted(output: Output, limit: int = FETCH_LIMIT) -> bool:
+    """Whether the stored bytes of this output, at most `limit`, are needed to show it."""
     return (
-        output["encoding"] == "json"
-        and "value" not in output
-        and bool(output.get("key"))
-        and output["size"] <= FETCH_LIMIT
+        output["encoding"] == "json" and "value" not in output and bool(output.get("key")) and output["size"] <= limit
     )

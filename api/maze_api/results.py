@@ -1,4 +1,4 @@
-"""Reads what runners left in the object store, for the result stream."""
+"""Reads what runners left in the object store, and makes the messages of a Run with it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 from maze_api.cache import Runs, RunView
-from maze_api.events import Kind, Stub, failure_text, message, messages_after, shown, wanted
+from maze_api.events import FETCH_LIMIT, Kind, Stub, failure_text, message, messages_after, shown, wanted
 from maze_crds import names
 from maze_crds.protocol import Result
 from maze_crds.run import TaskStatus
@@ -54,18 +54,27 @@ async def render(store: AsyncStore, run: RunView, workflow_id: str, stubs: Seque
 async def _result(store: AsyncStore, uid: str, stub: Stub) -> Any:
     if stub.task is None or stub.kind not in (Kind.FINISH_TASK, Kind.TASK_EXCEPTION):
         return None
-    raw = await store.get(names.result_key(uid, stub.task.name, stub.task.attempt))
-    found: Result | None = json.loads(raw) if raw is not None else None
+    found = await read_result(store, uid, stub.task)
     if stub.kind is Kind.TASK_EXCEPTION:
         return failure_text(stub.task, found)
-    return await _outputs(store, uid, stub.task, found) if found is not None else {}
+    return await show_outputs(store, uid, stub.task, found) if found is not None else {}
 
 
-async def _outputs(store: AsyncStore, uid: str, task: TaskStatus, result: Result) -> dict[str, Any]:
+async def read_result(store: AsyncStore, uid: str, task: TaskStatus) -> Result | None:
+    """What the runner, or for a container the operator, left of the task's last attempt; None: nothing."""
+    raw = await store.get(names.result_key(uid, task.name, task.attempt)) if task.attempt else None
+    found: Result | None = json.loads(raw) if raw is not None else None
+    return found
+
+
+async def show_outputs(
+    store: AsyncStore, uid: str, task: TaskStatus, result: Result, limit: int = FETCH_LIMIT
+) -> dict[str, Any]:
+    """All outputs as JSON by key; those of more than `limit` bytes have stand-ins."""
     made: dict[str, Any] = {}
     for key, output in result["outputs"].items():
         stored = None
-        if wanted(output):
+        if wanted(output, limit):
             stored = await store.get(names.output_key(uid, task.name, task.attempt, key))
         made[key] = shown(output, stored)
     return made

@@ -118,10 +118,16 @@ def _size(body: dict[str, Any]) -> int:
     return len(json.dumps(body, separators=(",", ":")).encode())
 
 
-def run_object(run_id: str, namespace: str, workflow_id: str, workflow: dict[str, Any]) -> dict[str, Any]:
+def run_object(
+    run_id: str, namespace: str, workflow_id: str, workflow: dict[str, Any], keep_seconds: int | None = None
+) -> dict[str, Any]:
+    """The Run as Kubernetes takes it. `keep_seconds`: how long it stays after its end; None: until it is deleted."""
+    spec: dict[str, Any] = {"workflow": workflow}
+    if keep_seconds is not None:
+        spec["ttlSecondsAfterFinished"] = keep_seconds
     return {
         "apiVersion": API_VERSION,
         "kind": "Run",
         "metadata": {"name": run_id, "namespace": namespace, "labels": {names.LABEL_WORKFLOW_ID: workflow_id}},
-        "spec": {"workflow": workflow},
+        "spec": spec,
     }

@@ -142,3 +142,8 @@ def test_outputs_are_shown_in_full_or_have_a_stand_in() -> None:
     assert shown(stored, b'{"a": 1}') == {"a": 1}
     assert "1073741824 bytes" in shown(huge)
     assert shown(pickled) == "<Point 1 2>"
+    assert shown({**pickled, "rendered": [["a", 1]]}) == [["a", 1]]
+    named: Output = {"encoding": "file", "size": 7, "sha256": "", "key": True, "fileName": "a.csv"}
+    assert shown(named) == "<file a.csv of 7 bytes>"
+    assert not wanted(named)
+    assert wanted(huge, limit=2**30)

@@ -10,13 +10,24 @@ import cloudpickle
 import pytest
 from pydantic import ValidationError
 
+from maze_api.bodies import AddLangGraphBody, ResourcesBody, SaveTaskBody
 from maze_api.errors import BadRequest, TooLarge
 from maze_api.settings import Settings
 from maze_api.submit import DraftTask, build_workflow, dump, fit, run_object
-from maze_api.wire import ResourcesBody, SaveTaskBody, decode_code, references, resources, translate
+from maze_api.wire import (
+    arguments,
+    decode_pickle,
+    payload_key,
+    payload_keys,
+    references,
+    resources,
+    translate,
+    translate_langgraph,
+)
 from maze_crds.run import RunSpec
 
 A, B, C = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "abc")
+PYTHON = "3.11"
 CODE = base64.b64encode(cloudpickle.dumps(len)).decode()
 
 
@@ -43,11 +54,13 @@ def body(task_id: str = A, inputs: dict[str, Any] | None = None, **more: Any) ->
 
 
 def draft(task_id: str, inputs: dict[str, Any] | None = None, name: str = "job", **more: Any) -> DraftTask:
-    return DraftTask(task_id, name, 1, translate(body(task_id, inputs, **more), name)[0])
+    return DraftTask(task_id, name, 1, translate(body(task_id, inputs, **more), name, PYTHON)[0])
 
 
 def test_what_the_original_client_sends_becomes_a_task() -> None:
-    task, uploads = translate(body(inputs={"x": "hello", "z": f"@{B}.output.k"}, python_version="3.11"), "my task")
+    task, uploads = translate(
+        body(inputs={"x": "hello", "z": f"@{B}.output.k"}, python_version="3.11"), "my task", PYTHON
+    )
     made = dump(task)
     assert made["name"] == A
     assert made["displayName"] == "my task"
@@ -70,7 +83,7 @@ def test_every_json_literal_survives_the_way_to_the_run_and_back(value: Any) -> 
 
 
 def test_a_large_literal_goes_to_the_object_store_under_the_draft() -> None:
-    task, uploads = translate(body(inputs={"x": "ä" * 40_000}), None)
+    task, uploads = translate(body(inputs={"x": "ä" * 40_000}), None, PYTHON)
     payload = task.inputs["x"].payload
     assert payload is not None
     assert payload.key.startswith(f"drafts/{C}/inputs/")
@@ -109,15 +122,19 @@ def test_a_wrong_amount_is_refused(amount: object) -> None:
         ({"inputs": {"x": "@nonsense"}}, "from_task needs"),
         ({"inputs": {"x": "@input.k"}}, "from_task needs"),
         ({"task_output": {"output_params": {"1": {"key": "y"}, "2": {"key": "y"}}}}, "twice"),
+        ({"inputs": {"x": float("nan")}}, "not JSON.*payload"),
+        ({"inputs": {"x": ["\ud800"]}}, "not JSON"),
+        ({"python_version": "3.9"}, r"Python 3\.9, but tasks run in Python 3\.11.*image that has Python 3\.9"),
+        ({"env": {"MAZE_TOKEN": "x"}}, "MAZE_TOKEN.*Maze's own"),
     ],
 )
 def test_bad_content_is_refused_in_words(changed: dict[str, Any], words: str) -> None:
     with pytest.raises(BadRequest, match=words):
-        translate(body(**changed), None)
+        translate(body(**changed), None, PYTHON)
 
 
 def test_source_is_taken_where_there_is_no_pickle() -> None:
-    task, uploads = translate(body(code_ser=None, code_str="def f(p):\n    return {'y': 1}\n"), None)
+    task, uploads = translate(body(code_ser=None, code_str="def f(p):\n    return {'y': 1}\n"), None, PYTHON)
     assert task.python is not None
     assert task.python.source is not None
     assert not uploads
@@ -131,7 +148,7 @@ def test_a_pickle_is_only_looked_at() -> None:
             return (exec, ("raise SystemExit('loaded')",))
 
     data = cloudpickle.dumps(Trap())
-    assert decode_code(base64.b64encode(data).decode()) == data
+    assert decode_pickle(base64.b64encode(data).decode(), "code_ser", "") == data
 
 
 @pytest.mark.parametrize(
@@ -173,3 +190,68 @@ def test_settings_name_what_is_missing_or_wrong() -> None:
         Settings.from_env({**store, "MAZE_S3_BUCKET": ""})
     with pytest.raises(ValueError, match="MAZE_MAX_BODY_BYTES"):
         Settings.from_env({**store, "MAZE_MAX_BODY_BYTES": "64M"})
+    with pytest.raises(ValueError, match="MAZE_RUNNER_PYTHON"):
+        Settings.from_env({**store, "MAZE_RUNNER_PYTHON": "three"})
+
+
+def test_what_newer_clients_add_becomes_part_of_the_task() -> None:
+    more = {"image": "python:3.9", "timeout": 60, "retries": 2, "env": {"A": "1", "B": ""}, "python_version": "3.9"}
+    made = dump(translate(body(**more), None, PYTHON)[0])
+    assert (made["python"]["image"], made["python"]["pythonVersion"]) == ("python:3.9", "3.9")
+    assert (made["timeoutSeconds"], made["retry"]) == (60, {"limit": 2})
+    assert made["env"] == [{"name": "A", "value": "1"}, {"name": "B", "value": ""}]
+    assert RunSpec.model_validate({"workflow": {"tasks": [made]}})
+
+
+def with_payload(**changed: Any) -> SaveTaskBody:
+    sha256 = "0" * 64
+    payload = {"key": payload_key(sha256), "sha256": sha256, "size": 3, "encoding": "file", "file_name": "a b.csv"}
+    parameter = {"key": "x", "input_schema": "from_user", "data_type": "str", "payload": {**payload, **changed}}
+    return body(task_input={"input_params": {"1": parameter}})
+
+
+def test_a_payload_stands_in_place_of_a_value() -> None:
+    task, uploads = translate(with_payload(), None, PYTHON)
+    payload = dump(task)["inputs"]["x"]["payload"]
+    assert payload == {
+        "key": payload_key("0" * 64),
+        "sha256": "0" * 64,
+        "size": 3,
+        "encoding": "file",
+        "fileName": "a b.csv",
+    }
+    assert payload_keys(task) == [payload["key"]], "its being there would not be checked"
+    assert len(uploads) == 1, "only the code"
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"key": "runs/someone/elses/result.json"}, "PUT /api/maze/payloads"),
+        ({"key": payload_key("1" * 64)}, "PUT /api/maze/payloads"),
+        ({"file_name": "../../etc/passwd"}, "file_name"),
+        ({"file_name": ".."}, "file_name"),
+        ({"file_name": None}, "file_name"),
+        ({"file_name": "ä" * 200}, "255 bytes"),
+    ],
+)
+def test_a_payload_can_not_name_what_is_not_its_own(changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadRequest, match=words):
+        translate(with_payload(**changed), None, PYTHON)
+
+
+def test_a_langgraph_call_becomes_a_task_with_arguments() -> None:
+    given = AddLangGraphBody(workflow_id=C, task_name="node", code_ser=CODE, resources=ResourcesBody(cpu=1))
+    task, upload = translate_langgraph(given, A, PYTHON)
+    inputs, uploads = arguments(*(base64.b64encode(cloudpickle.dumps(x)).decode() for x in ((1,), {"a": 2})))
+    made = dump(task.model_copy(update={"inputs": inputs}))
+    assert made["python"]["call"] == "Arguments"
+    assert (made["displayName"], made["outputs"], made["resources"]) == ("node", ["result"], {"cpu": "1"})
+    assert {key: given["payload"]["encoding"] for key, given in made["inputs"].items()} == dict.fromkeys(
+        inputs, "pickle"
+    )
+    assert cloudpickle.loads(uploads[1].data) == {"a": 2}
+    assert upload.data == base64.b64decode(CODE)
+    assert RunSpec.model_validate({"workflow": {"tasks": [made]}})
+    with pytest.raises(BadRequest, match="kwargs is not base64"):
+        arguments(CODE, "%%%")

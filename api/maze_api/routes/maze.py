@@ -12,11 +12,11 @@ from typing import Any
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from maze_api import errors, metrics
-from maze_api.deps import DraftsDep, Services, ServicesDep
+from maze_api.bodies import AddTaskBody, EdgeBody, SaveTaskBody, TaskBody, WorkflowBody
+from maze_api.deps import DraftsDep, Services, ServicesDep, can_be_a_name
 from maze_api.errors import ApiError, NotFound
 from maze_api.results import RunGone, stream
 from maze_api.submit import run_object
-from maze_api.wire import AddTaskBody, EdgeBody, SaveTaskBody, TaskBody, WorkflowBody
 from maze_io.kube import KubeError
 from maze_io.store import StoreError
 
@@ -92,7 +92,7 @@ async def get_workflow_res(socket: WebSocket, workflow_id: str, run_id: str, fou
     What can't be read is refused before the handshake (404, 503), because existing clients take a close for a success.
     """
     try:
-        run = await found.runs.get(run_id) if _can_be_a_name(run_id) else None
+        run = await found.runs.get(run_id) if can_be_a_name(run_id) else None
         if run is None or run.workflow_id != workflow_id:
             raise NotFound(f"there is no run '{run_id[:100]}' of workflow '{workflow_id[:100]}'")
     except (ApiError, KubeError) as error:
@@ -130,7 +130,3 @@ async def _send(socket: WebSocket, found: Services, workflow_id: str, run_id: st
 async def _until_left(socket: WebSocket) -> None:
     while (await socket.receive())["type"] != "websocket.disconnect":
         pass
-
-
-def _can_be_a_name(text: str) -> bool:
-    return len(text) <= 253 and all(c in "abcdefghijklmnopqrstuvwxyz0123456789-." for c in text)
