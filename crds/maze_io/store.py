@@ -96,6 +96,10 @@ class ObjectStore:
             ),
         )
 
+    def close(self) -> None:
+        """Close the connections that are kept alive."""
+        self._client.close()
+
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
         try:

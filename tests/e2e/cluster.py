@@ -170,4 +170,6 @@ def object_store(cluster: Cluster) -> Iterator[ObjectStore]:
     secret = cluster.core.read_namespaced_secret("maze-s3", "maze-system").data
     keys = {key: base64.b64decode(value).decode() for key, value in secret.items()}
     with forwarded("svc/maze-s3", 7070) as address:
-        yield ObjectStore(StoreSettings(address, "maze", keys["access-key"], keys["secret-key"]))
+        store = ObjectStore(StoreSettings(address, "maze", keys["access-key"], keys["secret-key"]))
+        yield store
+        store.close()

@@ -19,9 +19,8 @@ def cluster() -> Iterator[Cluster]:
     made.close()
 
 
-@pytest.fixture(scope="session")
-def store() -> Iterator[ObjectStore]:
-    made = Cluster()
-    with object_store(made) as found:
+@pytest.fixture
+def store(cluster: Cluster) -> Iterator[ObjectStore]:
+    """The cluster's object store, over a connection of the test's own: other tests stop what it goes through."""
+    with object_store(cluster) as found:
         yield found
-    made.close()
