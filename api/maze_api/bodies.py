@@ -19,9 +19,12 @@ Megabytes = Annotated[float, Field(ge=0, le=MEGABYTES, allow_inf_nan=False)]
 
 
 class Body(BaseModel):
-    """Fields that newer clients send are ignored."""
+    """Fields that newer clients send are ignored.
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    Any limit on text makes Pydantic refuse lone surrogates, which JSON can spell and UTF-8 can't hold.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", str_max_length=2**30)
 
 
 class WorkflowBody(Body):

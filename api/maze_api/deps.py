@@ -32,7 +32,8 @@ class Services:
     problem: str | None = None
 
 
-def services(connection: HTTPConnection) -> Services:
+async def services(connection: HTTPConnection) -> Services:
+    """Asynchronous like the others here: FastAPI calls plain functions in a thread."""
     found: Services = connection.app.state.services
     return found
 
@@ -40,7 +41,7 @@ def services(connection: HTTPConnection) -> Services:
 ServicesDep = Annotated[Services, Depends(services)]
 
 
-def drafts(found: ServicesDep) -> Drafts:
+async def drafts(found: ServicesDep) -> Drafts:
     return found.drafts
 
 

@@ -75,7 +75,9 @@ class Unavailable(ApiError):
 
 
 def body(status: int, detail: str) -> dict[str, str]:
-    return {"detail": detail, "type": TYPES.get(status, "error"), "request_id": request_id.get()}
+    """What every error answers. Lone surrogates that the caller sent are spelled out."""
+    said = detail.encode(errors="backslashreplace").decode()
+    return {"detail": said, "type": TYPES.get(status, "error"), "request_id": request_id.get()}
 
 
 def response(error: ApiError) -> JSONResponse:
@@ -97,8 +99,14 @@ def translate(error: Exception) -> ApiError:
 
 def validation_text(errors: list[dict[str, Any]]) -> str:
     """Pydantic's list as one line: `task_input.input_params.1.key: Field required; …`."""
-    lines = [f"{'.'.join(str(part) for part in item['loc'] if part != 'body')}: {item['msg']}" for item in errors[:10]]
-    return "; ".join(line.removeprefix(": ") for line in lines)
+    return "; ".join(_one_problem(item) for item in errors[:10])
+
+
+def _one_problem(item: dict[str, Any]) -> str:
+    if item["type"] == "json_invalid":
+        return f"the body is not JSON: {item['ctx']['error']}, at character {item['loc'][-1]}"
+    place = ".".join(str(part) for part in item["loc"] if part != "body")
+    return f"{place or 'the body'}: {item['msg']}"
 
 
 def install(app: FastAPI) -> None:
