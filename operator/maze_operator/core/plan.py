@@ -17,30 +17,28 @@ asks for it again. Hence
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from maze_crds.protocol import Failure
 from maze_crds.run import (
     TERMINAL_RUNS,
     Cause,
-    Condition,
-    Counts,
     DesiredState,
     RunPhase,
     RunStatus,
     TaskPhase,
-    TaskStatus,
 )
 from maze_operator.core import effective
 from maze_operator.core.admission import ACTIVE, choose_admitted, choose_skipped
 from maze_operator.core.diagnosis import Wait, diagnose_ended, diagnose_refused, diagnose_waiting, failure
 from maze_operator.core.ledger import Ledger
+from maze_operator.core.leftovers import leftover_pods
+from maze_operator.core.outcome import count, finish, judge
 from maze_operator.core.retry import memory_scale, retry_delay
 from maze_operator.core.values import (
     Action,
     AttemptId,
     CreatePod,
-    DeletePod,
     DeleteRun,
     Facts,
     Plan,
@@ -54,9 +52,6 @@ REFUSED_RETRY = 5.0
 """Seconds between two tries to create a pod that the API server did not take."""
 
 Pods = Mapping[AttemptId, PodView]
-
-_SELF_REPORTED = (Cause.USER_ERROR, Cause.OUT_OF_MEMORY, Cause.STORAGE)
-"""Causes that a runner tells of before it exits."""
 
 
 def attempts_to_look_up(run: RunView, pods: Pods, known: frozenset[AttemptId], cold: bool) -> frozenset[AttemptId]:
@@ -241,7 +236,7 @@ class _Planner:
         ended = counts.total - counts.pending - counts.running
         phase, reason, message = RunPhase.RUNNING, None, None
         if self.ledger.all_ended():
-            phase, reason, message = _outcome(counts, self.ledger, cancelled)
+            phase, reason, message = judge(counts, self.ledger, cancelled)
         elif self.run.spec.desired_state == DesiredState.SUSPENDED:
             reason = "Suspended"
         status = self.run.status.model_copy(
@@ -258,73 +253,8 @@ class _Planner:
             }
         )
         if phase in TERMINAL_RUNS:
-            return _finish(status, self.ledger.next_event(), self.now)
+            return finish(status, self.ledger.next_event(), self.now)
         return status.model_copy(update={"last_event": self.ledger.last_event})
-
-
-def leftover_pods(ledger: Ledger, pods: Pods, now: datetime, settings: Settings) -> list[Action]:
-    """Live pods of attempts that are not active any more. One that has reported its end may exit by itself first."""
-    found: list[Action] = []
-    for attempt, pod in pods.items():
-        if pod.ended is not None or pod.deleting:
-            continue
-        task = ledger.tasks.get(attempt.task)
-        if task is not None and task.phase in ACTIVE and task.attempt == attempt.attempt:
-            continue
-        exiting = _exiting_since(task, attempt.attempt) if task is not None else None
-        if exiting is None or now - exiting >= timedelta(seconds=settings.exit_grace):
-            found.append(DeletePod(pod.name, pod.uid))
-    return found
-
-
-def _exiting_since(task: TaskStatus, attempt: int) -> datetime | None:
-    """When the attempt reported its own end, after which its pod exits by itself; None: it has to be stopped."""
-    for earlier in task.failed_attempts:
-        if earlier.attempt == attempt:
-            return earlier.completion_time if earlier.cause in _SELF_REPORTED else None
-    if attempt != task.attempt or task.phase == TaskPhase.CANCELLED:
-        return None
-    return task.completion_time if task.phase == TaskPhase.SUCCEEDED or task.cause in _SELF_REPORTED else None
-
-
-def count(ledger: Ledger) -> Counts:
-    by_phase = dict.fromkeys(TaskPhase, 0)
-    for task in ledger.tasks.values():
-        by_phase[task.phase] += 1
-    return Counts(
-        total=len(ledger.tasks),
-        pending=by_phase[TaskPhase.PENDING],
-        running=by_phase[TaskPhase.STARTING] + by_phase[TaskPhase.RUNNING],
-        succeeded=by_phase[TaskPhase.SUCCEEDED],
-        failed=by_phase[TaskPhase.FAILED],
-        skipped=by_phase[TaskPhase.SKIPPED],
-        cancelled=by_phase[TaskPhase.CANCELLED],
-    )
-
-
-def _outcome(counts: Counts, ledger: Ledger, cancelled: bool) -> tuple[RunPhase, str, str | None]:
-    if cancelled and counts.cancelled:
-        return RunPhase.CANCELLED, "Cancelled", "cancelled by the user"
-    if counts.failed == 0:
-        return RunPhase.SUCCEEDED, "AllTasksSucceeded", None
-    first = ledger.first_failure
-    text = f"task '{first.task}' failed: {first.message}" if first else "a task failed"
-    return RunPhase.FAILED, first.reason if first else "TaskFailed", text
-
-
-def _finish(status: RunStatus, event: int, now: datetime) -> RunStatus:
-    succeeded = status.phase == RunPhase.SUCCEEDED
-    condition = Condition(
-        type="Complete" if succeeded else "Failed",
-        status="True",
-        reason=status.reason or status.phase.value,
-        message=status.message or "",
-        last_transition_time=now,
-        observed_generation=status.observed_generation,
-    )
-    return status.model_copy(
-        update={"completion_time": now, "end_event": event, "last_event": event, "conditions": [condition]}
-    )
 
 
 def _plan_unresolved(run: RunView, now: datetime, settings: Settings) -> Plan:
@@ -335,10 +265,10 @@ def _plan_unresolved(run: RunView, now: datetime, settings: Settings) -> Plan:
     )
     if run.spec.desired_state == DesiredState.CANCELLED:
         status = status.model_copy(update={"phase": RunPhase.CANCELLED, "reason": "Cancelled"})
-        return Plan(_finish(status, status.last_event + 1, now))
+        return Plan(finish(status, status.last_event + 1, now))
     if run.problem_final or waited >= settings.workflow_missing_timeout:
         status = status.model_copy(update={"phase": RunPhase.FAILED, "start_time": run.status.start_time or now})
-        return Plan(_finish(status, status.last_event + 1, now))
+        return Plan(finish(status, status.last_event + 1, now))
     return Plan(status, requeue_after=min(1.0, settings.workflow_missing_timeout - waited))
 
 
