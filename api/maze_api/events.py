@@ -77,10 +77,13 @@ def message(stub: Stub, workflow_id: str, run_id: str, result: Any = None) -> di
 
 
 def failure_text(task: TaskStatus, result: Result | None) -> str:
-    """The traceback where there is one, else reason and message."""
+    """The traceback of what the user's function raised; else reason and message, before a traceback where there is one."""
     failure = result.get("failure") if result is not None else None
     if failure is not None:
-        return failure.get("traceback") or f"{failure['reason']}: {failure['message']}"
+        said, traceback = f"{failure['reason']}: {failure['message']}", failure.get("traceback")
+        if traceback is None:
+            return said
+        return traceback if failure["reason"] == "UserException" else f"{said}\n\n{traceback}"
     return f"{task.reason or 'Failed'}: {task.message or 'no message'}"
 
 

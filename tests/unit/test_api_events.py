@@ -129,6 +129,8 @@ def test_a_failure_shows_its_traceback_else_reason_and_message() -> None:
     result["failure"] = {"cause": "UserError", "reason": "MissingOutput", "message": "no 'y'"}
     assert failure_text(task, result) == "MissingOutput: no 'y'"
     result["failure"]["traceback"] = "Traceback: …"
+    assert failure_text(task, result) == "MissingOutput: no 'y'\n\nTraceback: …"
+    result["failure"]["reason"] = "UserException"
     assert failure_text(task, result) == "Traceback: …"
 
 

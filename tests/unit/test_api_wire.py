@@ -35,9 +35,9 @@ def body(task_id: str = A, inputs: dict[str, Any] | None = None, **more: Any) ->
     parameters = {
         str(number): {
             "key": key,
-            "input_schema": "from_task" if str(value).startswith("@") else "from_user",
+            "input_schema": "from_task" if isinstance(value, str) and value[:1] == "@" else "from_user",
             "data_type": "str",
-            "value": value[1:] if str(value).startswith("@") else value,
+            "value": value[1:] if isinstance(value, str) and value[:1] == "@" else value,
         }
         for number, (key, value) in enumerate((inputs or {}).items(), 1)
     }
@@ -123,7 +123,6 @@ def test_a_wrong_amount_is_refused(amount: object) -> None:
         ({"inputs": {"x": "@input.k"}}, "from_task needs"),
         ({"task_output": {"output_params": {"1": {"key": "y"}, "2": {"key": "y"}}}}, "twice"),
         ({"inputs": {"x": float("nan")}}, "not JSON.*payload"),
-        ({"inputs": {"x": ["\ud800"]}}, "not JSON"),
         ({"python_version": "3.9"}, r"Python 3\.9, but tasks run in Python 3\.11.*image that has Python 3\.9"),
         ({"env": {"MAZE_TOKEN": "x"}}, "MAZE_TOKEN.*Maze's own"),
     ],
