@@ -155,7 +155,6 @@ def all_crds() -> dict[str, Schema]:
         age,
     ]
     workflow_columns = [
-        column("Tasks", ".spec.tasks[*].name", wide=True),
         column("Description", ".spec.description"),
         age,
     ]

@@ -49,6 +49,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> tuple[Settings, Sh
         image_pull_timeout=_number(environ, "MAZE_IMAGE_PULL_TIMEOUT_SECONDS", 300),
         unschedulable_timeout=_number(environ, "MAZE_UNSCHEDULABLE_TIMEOUT_SECONDS", 3600),
         container_start_timeout=_number(environ, "MAZE_CONTAINER_START_TIMEOUT_SECONDS", 60),
+        pod_retention=_number(environ, "MAZE_POD_RETENTION_SECONDS", 3600),
         workflow_missing_timeout=_number(environ, "MAZE_WORKFLOW_MISSING_TIMEOUT_SECONDS", 60),
     )
     key = _required(environ, "MAZE_RUNNER_HMAC_KEY").encode()

@@ -316,6 +316,17 @@ def test_an_ended_run_is_deleted_after_its_ttl_and_not_before() -> None:
     assert story.step(61).actions == (DeleteRun(),)
 
 
+def test_pods_of_an_ended_run_do_not_stay_forever() -> None:
+    story = Story(workflow(python_task("t")))
+    story.step()
+    story.step(1, results={"t": succeeded()})
+    story.add(pod("t", ended=Ended(succeeded=True)))
+    early = story.step(2)
+    assert (early.actions, early.requeue_after) == ((), pytest.approx(SETTINGS.pod_retention - 1))
+    late = story.step(SETTINGS.pod_retention + 1)
+    assert [action.name for action in late.actions if isinstance(action, DeletePod)] == ["t-1"]
+
+
 def test_planning_again_without_news_changes_nothing() -> None:
     story = Story(DIAMOND)
     story.step()

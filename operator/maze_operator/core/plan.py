@@ -276,6 +276,12 @@ def _plan_ended(run: RunView, pods: Pods, now: datetime, settings: Settings) -> 
     ledger = Ledger(run.status, [task.name for task in run.status.tasks], now)
     actions = leftover_pods(ledger, pods, now, settings)
     waits = [settings.exit_grace] if any(pod.ended is None for pod in pods.values()) else []
+    if pods and run.status.completion_time is not None:
+        left = settings.pod_retention - (now - run.status.completion_time).total_seconds()
+        if left <= 0:
+            actions = [DeletePod(pod.name, pod.uid) for pod in pods.values() if not pod.deleting]
+        else:
+            waits.append(left)
     ttl, ended = run.spec.ttl_seconds_after_finished, run.status.completion_time
     if ttl is not None and ended is not None:
         left = ttl - (now - ended).total_seconds()

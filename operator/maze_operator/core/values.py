@@ -32,6 +32,8 @@ class Settings:
     workflow_missing_timeout: float = 60.0
     runner_grace: float = 60.0
     """The runner enforces the timeout itself and may then still store large outputs; the operator steps in this much later."""
+    pod_retention: float = 3600.0
+    """Pods of an ended Run are deleted this long after its end; their logs are in the object store."""
     exit_grace: float = 30.0
     """A pod that has reported its result may take this long to exit."""
 
