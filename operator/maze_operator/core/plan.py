@@ -39,6 +39,7 @@ from maze_operator.core.values import (
     Action,
     AttemptId,
     CreatePod,
+    DeletePod,
     DeleteRun,
     Facts,
     Plan,
