@@ -13,6 +13,7 @@ from maze_api import errors
 from maze_api.cache import Runs
 from maze_api.deps import Services
 from maze_api.drafts import Drafts
+from maze_api.logs import MOST_FOLLOWERS, Logs
 from maze_api.middleware import Envelope
 from maze_api.routes import health, info, langgraph, maze, payloads
 from maze_api.routes import runs as runs_routes
@@ -34,10 +35,12 @@ def create_app(settings: Settings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         kube = await Kube.connect()
+        logs_kube = await Kube.connect(limit=2 * MOST_FOLLOWERS)
         store = AsyncStore(ObjectStore(settings.store))
         runs = Runs(kube, settings.namespace)
         uploads = Uploads(max(UPLOADS_BYTES, settings.max_body_bytes))
-        found = Services(settings, store, runs, Drafts(store, settings.runner_python), uploads)
+        drafts = Drafts(store, settings.runner_python)
+        found = Services(settings, store, runs, drafts, uploads, Logs(logs_kube, runs, store))
         app.state.services = found
         tasks = [
             asyncio.create_task(_watched(found), name="watch-runs"),
@@ -50,6 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             store.close()
+            await logs_kube.close()
             await kube.close()
 
     app = FastAPI(title="Maze", version="1.0.0", lifespan=lifespan)

@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 from maze_api.cache import Runs, RunView
 from maze_api.drafts import Drafts
 from maze_api.errors import NotFound
+from maze_api.logs import Logs
 from maze_api.settings import Settings
 from maze_api.uploads import Uploads
 from maze_io.store import AsyncStore
@@ -29,6 +30,7 @@ class Services:
     runs: Runs
     drafts: Drafts
     uploads: Uploads
+    logs: Logs
     problem: str | None = None
 
 

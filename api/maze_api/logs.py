@@ -6,13 +6,15 @@ reader has got from the pod is counted, and only what is missing of it is taken 
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from enum import Enum, auto
 
 import aiohttp
 
 from maze_api.cache import Runs, RunView
+from maze_api.errors import Unavailable
 from maze_crds import names
 from maze_crds.run import TERMINAL_TASKS, TaskPhase, TaskStatus
 from maze_io.kube import Kube, KubeError, pods_path
@@ -20,10 +22,17 @@ from maze_io.store import AsyncStore
 
 CONTAINER = "task"
 """Name of the container in the pod of a task, as the operator makes it."""
-AGAIN_SECONDS = 2.0
-"""When the stream from a pod has ended and nobody has said that the task has, it is opened again after this."""
+AGAIN_SECONDS = (0.2, 2.0)
+"""When a pod has nothing (more) to say and nobody has said that the task has ended, it is asked again after this, and each
+time after twice as long. The kubelet gives the log of a container about a second after its start."""
+
+MOST_FOLLOWERS = 200
+"""Of one api process."""
+NOT_THERE = (400, 404)
+"""The pod's container has not started, or there is no pod (any more)."""
 
 Chunks = AsyncGenerator[bytes, None]
+States = AsyncGenerator[RunView | None, None]
 
 
 class Standing(Enum):
@@ -41,90 +50,132 @@ def standing(task: TaskStatus, attempt: int) -> Standing:
     return Standing.RUNNING if task.phase is TaskPhase.RUNNING else Standing.TO_COME
 
 
-async def read_log(runs: Runs, store: AsyncStore, run: RunView, task: TaskStatus, attempt: int | None) -> Chunks:
-    """What there is now; nothing for an attempt that has not started or has left no log. `attempt`: default the last.
+def is_over(task: TaskStatus, attempt: int) -> bool:
+    """Whether nothing more is to come from this attempt: it has ended, or there will never be one of this number."""
+    return standing(task, attempt) is Standing.ENDED or task.phase in TERMINAL_TASKS
 
-    Raises:
-        KubeError, StoreError: out of reach.
-    """
-    number = task.attempt if attempt is None else attempt
-    now = standing(task, number)
-    if now is Standing.RUNNING:
-        try:
-            async for chunk in _from_pod(runs, run, task.name, number, follow=False, skip=0):
+
+class Again:
+    """When to ask a pod again."""
+
+    def __init__(self) -> None:
+        self._delay, last = AGAIN_SECONDS
+        self._last = last
+        self._due = 0.0
+
+    def is_due(self) -> bool:
+        return time.monotonic() >= self._due
+
+    def later(self) -> None:
+        self._due = time.monotonic() + self._delay
+        self._delay = min(self._delay * 2, self._last)
+
+
+class Logs:
+    """The logs of all tasks. `kube` is a client of its own: each follower holds a connection for as long as a task runs."""
+
+    def __init__(self, kube: Kube, runs: Runs, store: AsyncStore) -> None:
+        self._kube, self._runs, self._store = kube, runs, store
+        self._open = 0
+
+    def require_room(self) -> None:
+        """Raise Unavailable where MOST_FOLLOWERS are here already."""
+        if self._open >= MOST_FOLLOWERS:
+            raise Unavailable(f"{self._open} logs are being followed already; try again, or read without follow")
+
+    async def read(self, run: RunView, task: TaskStatus, attempt: int | None) -> Chunks:
+        """What there is now; nothing for an attempt that has not started or has left no log. `attempt`: default the last.
+
+        Raises:
+            KubeError, StoreError: out of reach.
+        """
+        number = task.attempt if attempt is None else attempt
+        now = standing(task, number)
+        if now is Standing.RUNNING:
+            try:
+                async with aclosing(self._from_pod(run, task.name, number, follow=False, skip=0)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+                return
+            except KubeError as error:
+                if error.status not in NOT_THERE:
+                    raise
+            now = Standing.ENDED
+        if now is Standing.ENDED:
+            async for chunk in self._from_store(run, task.name, number, skip=0):
                 yield chunk
-            return
-        except KubeError as error:
-            if not _not_there(error):
-                raise
-        now = Standing.ENDED
-    if now is Standing.ENDED:
-        async for chunk in _from_store(store, run, task.name, number, skip=0):
-            yield chunk
 
+    async def follow(self, name: str, task_name: str, attempt: int | None) -> Chunks:
+        """The same and what is to come, until the task (or the attempt that was asked for) has ended or the Run is deleted.
 
-async def follow_log(runs: Runs, store: AsyncStore, name: str, task_name: str, attempt: int | None) -> Chunks:
-    """The same and what is to come, until the task (or the attempt that was asked for) has ended or the Run is deleted.
+        Raises:
+            StoreError: out of reach.
+        """
+        self._open += 1
+        try:
+            async with (
+                aclosing(self._runs.states(name, AGAIN_SECONDS[0])) as states,
+                aclosing(self._follow(states, task_name, attempt)) as chunks,
+            ):
+                async for chunk in chunks:
+                    yield chunk
+        finally:
+            self._open -= 1
 
-    Raises:
-        StoreError: out of reach.
-    """
-    number, sent = attempt, 0
-    async with aclosing(runs.states(name, AGAIN_SECONDS)) as states:
+    async def _follow(self, states: States, task_name: str, attempt: int | None) -> Chunks:
+        number, sent, again = attempt, 0, Again()
         async for run in states:
             task = run.task(task_name) if run is not None else None
             if run is None or task is None:
                 return
             if number is None:
                 number = max(task.attempt, 1)
-            while standing(task, number) is Standing.ENDED or (task.attempt < number and task.phase in TERMINAL_TASKS):
-                async for chunk in _from_store(store, run, task_name, number, sent):
+            while is_over(task, number):
+                async for chunk in self._from_store(run, task_name, number, sent):
                     yield chunk
                 if attempt is not None or (number >= task.attempt and task.phase in TERMINAL_TASKS):
                     return
-                number, sent = number + 1, 0
-            if standing(task, number) is Standing.RUNNING:
-                try:
-                    async for chunk in _from_pod(runs, run, task_name, number, follow=True, skip=sent):
-                        sent += len(chunk)
-                        yield chunk
-                except KubeError:
-                    continue  # its end, or the next try, tells
+                number, sent, again = number + 1, 0, Again()
+            if standing(task, number) is Standing.RUNNING and again.is_due():
+                with suppress(KubeError):  # the task's end, or the next try, tells
+                    async with aclosing(self._from_pod(run, task_name, number, follow=True, skip=sent)) as chunks:
+                        async for chunk in chunks:
+                            sent += len(chunk)
+                            yield chunk
+                again.later()
 
-
-async def _from_store(store: AsyncStore, run: RunView, task: str, attempt: int, skip: int) -> Chunks:
-    if attempt < 1:
-        return
-    chunks = await store.run(store.store.get_stream, names.log_key(run.uid, task, attempt))
-    while chunks is not None and (chunk := await store.run(next, chunks, None)) is not None:
-        if len(chunk) > skip:
-            yield chunk[skip:]
-        skip = max(0, skip - len(chunk))
-
-
-async def _from_pod(runs: Runs, run: RunView, task: str, attempt: int, follow: bool, skip: int) -> Chunks:
-    """What the pod of an attempt prints. Always from its first byte, of which `skip` are left out.
-
-    Raises:
-        KubeError: not found, not started yet (400), not reachable, or broken off.
-    """
-    pod = await _find_pod(runs, run, task, attempt)
-    params = {"container": CONTAINER, "follow": "true" if follow else "false"}
-    async with aclosing(_stream(runs.kube, pods_path(runs.namespace, pod, "log"), params)) as chunks:
-        async for chunk in chunks:
+    async def _from_store(self, run: RunView, task: str, attempt: int, skip: int) -> Chunks:
+        if attempt < 1:
+            return
+        chunks = await self._store.run(self._store.store.get_stream, names.log_key(run.uid, task, attempt))
+        while chunks is not None and (chunk := await self._store.run(next, chunks, None)) is not None:
             if len(chunk) > skip:
                 yield chunk[skip:]
             skip = max(0, skip - len(chunk))
 
+    async def _from_pod(self, run: RunView, task: str, attempt: int, follow: bool, skip: int) -> Chunks:
+        """What the pod of an attempt prints. Always from its first byte, of which `skip` are left out.
 
-async def _find_pod(runs: Runs, run: RunView, task: str, attempt: int) -> str:
-    labels = {names.LABEL_RUN_UID: run.uid, names.LABEL_TASK: task, names.LABEL_ATTEMPT: str(attempt)}
-    selector = ",".join(f"{key}={value}" for key, value in labels.items())
-    found = (await runs.kube.get(pods_path(runs.namespace), {"labelSelector": selector})).get("items") or ()
-    if not found:
-        raise KubeError(404, "NotFound", f"attempt {attempt} of task '{task}' has no pod")
-    name: str = found[0]["metadata"]["name"]
-    return name
+        Raises:
+            KubeError: not found, not started yet (400), not reachable, or broken off.
+        """
+        pod = await self._find_pod(run, task, attempt)
+        params = {"container": CONTAINER, "follow": "true" if follow else "false"}
+        async with aclosing(_stream(self._kube, pods_path(self._runs.namespace, pod, "log"), params)) as chunks:
+            async for chunk in chunks:
+                if len(chunk) > skip:
+                    yield chunk[skip:]
+                skip = max(0, skip - len(chunk))
+
+    async def _find_pod(self, run: RunView, task: str, attempt: int) -> str:
+        labels = {names.LABEL_RUN_UID: run.uid, names.LABEL_TASK: task, names.LABEL_ATTEMPT: str(attempt)}
+        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+        path = pods_path(self._runs.namespace)
+        found = (await self._runs.kube.get(path, {"labelSelector": selector})).get("items") or ()
+        if not found:
+            raise KubeError(404, "NotFound", f"attempt {attempt} of task '{task}' has no pod")
+        name: str = found[0]["metadata"]["name"]
+        return name
 
 
 async def _stream(kube: Kube, path: str, params: dict[str, str]) -> Chunks:
@@ -135,8 +186,3 @@ async def _stream(kube: Kube, path: str, params: dict[str, str]) -> Chunks:
                 yield chunk
     except (aiohttp.ClientError, OSError) as error:
         raise KubeError(0, "Unreachable", f"the stream of {path} broke off: {error}") from error
-
-
-def _not_there(error: KubeError) -> bool:
-    """No pod (any more), or its container has not started."""
-    return error.status in (400, 404)

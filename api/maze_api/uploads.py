@@ -17,7 +17,7 @@ class Body:
 
 
 class Uploads:
-    """Args: most: bytes of all bodies together."""
+    """Takes in at most `most` bytes of all bodies together."""
 
     def __init__(self, most: int) -> None:
         self._most = most

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -121,9 +123,25 @@ def test_a_stream_that_has_ended_is_the_same_from_another_api(maze: Maze) -> Non
     task = maze.task(workflow, SOURCE)
     run = maze.run(workflow)
     before = maze.messages(workflow, run)
-    kubectl("-n", "maze-system", "rollout", "restart", "deployment/maze-api")
-    kubectl("-n", "maze-system", "rollout", "status", "deployment/maze-api", "--timeout=60s")
+    with ThreadPoolExecutor(1) as pool:
+        replaced = threading.Event()
+        others = pool.submit(statuses_until, replaced, f"{API}/get_workflow_tasks/{workflow}")
+        try:
+            kubectl("-n", "maze-system", "rollout", "restart", "deployment/maze-api")
+            kubectl("-n", "maze-system", "rollout", "status", "deployment/maze-api", "--timeout=60s")
+            assert maze.messages(workflow, run) == before
+        finally:
+            replaced.set()
+        assert set(others.result()) == {200}, "replacing the api refused a call"
     assert maze.messages(workflow, run) == before
     assert before[1]["data"]["result"] == {"y": 1}
     assert maze.get(f"/get_workflow_tasks/{workflow}")["tasks"] == [{"id": task, "name": "task"}]
     assert maze.messages(workflow, maze.run(workflow))[-1]["data"]["status"] == "Succeeded"
+
+
+def statuses_until(done: threading.Event, address: str) -> list[int]:
+    """What calls over new connections are answered, one after the other."""
+    found = [requests.get(address, timeout=SECONDS).status_code]
+    while not done.is_set():
+        found.append(requests.get(address, timeout=SECONDS).status_code)
+    return found

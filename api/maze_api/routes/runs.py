@@ -16,7 +16,6 @@ from maze_api.deps import RunDep, Services, ServicesDep
 from maze_api.describe import output_detail, run_detail, run_summary
 from maze_api.errors import Conflict, NotFound
 from maze_api.events import Kind, messages_after
-from maze_api.logs import follow_log, read_log
 from maze_api.results import read_result, render
 from maze_crds import names
 from maze_crds.protocol import Output
@@ -74,9 +73,10 @@ async def logs(
     """What a task printed, as text. follow: and what it prints from now on, until it has ended."""
     task = _task(run, task_id)
     if follow:
-        chunks = follow_log(found.runs, found.store, run.name, task.name, attempt)
+        found.logs.require_room()
+        chunks = found.logs.follow(run.name, task.name, attempt)
     else:
-        chunks = read_log(found.runs, found.store, run, task, attempt)
+        chunks = found.logs.read(run, task, attempt)
     return StreamingResponse(chunks, media_type="text/plain; charset=utf-8")
 
 
