@@ -13,6 +13,7 @@ from enum import Enum, auto
 
 import aiohttp
 
+from maze_api import metrics
 from maze_api.cache import Runs, RunView
 from maze_api.errors import Unavailable
 from maze_crds import names
@@ -112,6 +113,7 @@ class Logs:
             StoreError: out of reach.
         """
         self._open += 1
+        metrics.FOLLOWERS.set(self._open)
         try:
             async with (
                 aclosing(self._runs.states(name, AGAIN_SECONDS[0])) as states,
@@ -121,6 +123,7 @@ class Logs:
                     yield chunk
         finally:
             self._open -= 1
+            metrics.FOLLOWERS.set(self._open)
 
     async def _follow(self, states: States, task_name: str, attempt: int | None) -> Chunks:
         number, sent, again = attempt, 0, Again()

@@ -94,7 +94,7 @@ class Maze:
             while text := connection.recv():
                 found.append(json.loads(text))
         finally:
-            connection.shutdown()
+            connection.shutdown()  # type: ignore[no-untyped-call]
         return found
 
     def ended(self, run: str) -> Json:

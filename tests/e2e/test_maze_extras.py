@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import datetime
@@ -204,9 +205,19 @@ def test_unknown_runs_and_tasks_are_404_with_words(maze: Maze, name: str) -> Non
 def test_a_reader_who_leaves_a_log_leaves_nothing_behind(maze: Maze) -> None:
     run, task = maze.start(talk, {"seconds": 600})
     answer = maze.call("GET", f"/api/maze/runs/{run}/tasks/{task}/logs?follow=true", stream=True)
-    assert next(answer.iter_lines()) == b"first"
+    lines = answer.iter_lines()
+    assert next(lines) == b"first"
+    assert followers(maze) >= 1
     answer.close()
+    deadline = time.monotonic() + 20
+    while followers(maze):
+        assert time.monotonic() < deadline, "the api goes on reading for nobody"
     again = maze.call("GET", f"/api/maze/runs/{run}/tasks/{task}/logs?follow=true", stream=True)
     assert next(again.iter_lines()) == b"first"
     maze.call("POST", f"/api/maze/runs/{run}/cancel")
     assert maze.ended(run)["status"] == "Cancelled"
+
+
+def followers(maze: Maze) -> int:
+    lines = maze.call("GET", "/metrics").text.splitlines()
+    return int(float(next(line for line in lines if line.startswith("maze_api_log_followers ")).split()[1]))

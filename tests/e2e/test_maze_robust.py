@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import threading
 import time
@@ -21,7 +22,12 @@ BUILT = 300
 PAIRS = 40
 SOURCE = "def f(p): return {'y': 1}"
 anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8) | st.just(UNKNOWN),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(codec=None), max_size=8)
+    | st.just(UNKNOWN),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
@@ -77,10 +83,10 @@ def versions(cluster: Cluster) -> dict[str, set[str]]:
     return found
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(PATHS), anything | st.dictionaries(st.sampled_from(FIELDS), anything, max_size=6))
 def test_nonsense_is_always_answered_with_words(path: str, body: Any) -> None:
-    answer = SESSION.post(API + path, json=body, timeout=10)
+    answer = SESSION.post(API + path, data=json.dumps(body), headers={"Content-Type": "application/json"}, timeout=10)
     assert 400 <= answer.status_code < 500, (path, body, answer.text)
     assert set(answer.json()) == {"detail", "type", "request_id"}
     assert answer.json()["detail"]
@@ -97,7 +103,7 @@ def test_a_body_that_is_not_even_json_is_answered_with_words(path: str, data: by
     assert answer.json()["detail"]
 
 
-def test_deep_and_odd_values_are_refused_or_kept(maze: Maze) -> None:
+def test_values_that_are_no_json_or_too_deep_are_refused(maze: Maze) -> None:
     workflow = maze.workflow()
     task = maze.task(workflow, SOURCE)
     body = maze.content(workflow, task, SOURCE, {"x": "VALUE"})

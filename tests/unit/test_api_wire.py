@@ -194,7 +194,13 @@ def test_settings_name_what_is_missing_or_wrong() -> None:
 
 
 def test_what_newer_clients_add_becomes_part_of_the_task() -> None:
-    more = {"image": "python:3.9", "timeout": 60, "retries": 2, "env": {"A": "1", "B": ""}, "python_version": "3.9"}
+    more: dict[str, Any] = {
+        "image": "python:3.9",
+        "timeout": 60,
+        "retries": 2,
+        "env": {"A": "1", "B": ""},
+        "python_version": "3.9",
+    }
     made = dump(translate(body(**more), None, PYTHON)[0])
     assert (made["python"]["image"], made["python"]["pythonVersion"]) == ("python:3.9", "3.9")
     assert (made["timeoutSeconds"], made["retry"]) == (60, {"limit": 2})
