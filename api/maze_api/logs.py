@@ -11,8 +11,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from enum import Enum, auto
 
-import aiohttp
-
 from maze_api import metrics
 from maze_api.cache import Runs, RunView
 from maze_api.errors import Unavailable
@@ -164,7 +162,7 @@ class Logs:
         """
         pod = await self._find_pod(run, task, attempt)
         params = {"container": CONTAINER, "follow": "true" if follow else "false"}
-        async with aclosing(_stream(self._kube, pods_path(self._runs.namespace, pod, "log"), params)) as chunks:
+        async with aclosing(self._kube.stream(pods_path(self._runs.namespace, pod, "log"), params)) as chunks:
             async for chunk in chunks:
                 if len(chunk) > skip:
                     yield chunk[skip:]
@@ -179,13 +177,3 @@ class Logs:
             raise KubeError(404, "NotFound", f"attempt {attempt} of task '{task}' has no pod")
         name: str = found[0]["metadata"]["name"]
         return name
-
-
-async def _stream(kube: Kube, path: str, params: dict[str, str]) -> Chunks:
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
-    try:
-        async with await kube._open("GET", path, params, timeout) as response:
-            async for chunk in response.content.iter_any():
-                yield chunk
-    except (aiohttp.ClientError, OSError) as error:
-        raise KubeError(0, "Unreachable", f"the stream of {path} broke off: {error}") from error

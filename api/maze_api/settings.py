@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from maze_io.store import StoreSettings
 
 DEFAULT_MAX_BODY = 64 * 1024 * 1024
+DEFAULT_RUN_TTL = 7 * 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Settings:
         control_namespace: where the operator's Lease is (POD_NAMESPACE).
         max_body_bytes: largest request body (MAZE_MAX_BODY_BYTES).
         runner_python: MAJOR.MINOR of the Python in the image for tasks (MAZE_RUNNER_PYTHON).
+        run_ttl_seconds: how long a Run stays after its end (MAZE_RUN_TTL_SECONDS).
         host, port: where to listen (MAZE_API_HOST, MAZE_API_PORT).
         log_level: a name that `logging` knows (MAZE_LOG_LEVEL).
     """
@@ -31,6 +33,7 @@ class Settings:
     control_namespace: str = "maze-system"
     max_body_bytes: int = DEFAULT_MAX_BODY
     runner_python: str = "3.11"
+    run_ttl_seconds: int = DEFAULT_RUN_TTL
     host: str = "0.0.0.0"
     port: int = 8000
     log_level: str = "INFO"
@@ -47,6 +50,7 @@ class Settings:
             namespace=environ.get("MAZE_NAMESPACE") or "maze",
             control_namespace=environ.get("POD_NAMESPACE") or "maze-system",
             runner_python=_version(environ, "MAZE_RUNNER_PYTHON", "3.11"),
+            run_ttl_seconds=_number(environ, "MAZE_RUN_TTL_SECONDS", DEFAULT_RUN_TTL),
             max_body_bytes=_number(environ, "MAZE_MAX_BODY_BYTES", DEFAULT_MAX_BODY),
             host=environ.get("MAZE_API_HOST") or "0.0.0.0",
             port=_number(environ, "MAZE_API_PORT", 8000),

@@ -84,7 +84,7 @@ def arguments(args: str, kwargs: str) -> tuple[dict[str, Input], list[Upload]]:
     inputs = {}
     for key, text in (("args", args), ("kwargs", kwargs)):
         data = decode_pickle(text, key, "send base64.b64encode(cloudpickle.dumps(…)) of the arguments")
-        payload = _upload(uploads, data, payload_key(hashlib.sha256(data).hexdigest()))
+        payload = _upload(uploads, data, names.payload_key(hashlib.sha256(data).hexdigest()))
         inputs[key] = Input(payload=InputPayload(**payload, encoding="pickle"))
     return inputs, uploads
 
@@ -167,7 +167,7 @@ def _inputs(body: SaveTaskBody, uploads: list[Upload]) -> dict[str, Input]:
 def _payload(parameter: InputParam, given: PayloadBody) -> InputPayload:
     if parameter.input_schema != "from_user" or parameter.value is not None:
         raise BadRequest(f"input '{parameter.key}' has a payload, so it must be from_user and have no value")
-    if given.key != payload_key(given.sha256):
+    if given.key != names.payload_key(given.sha256):
         raise BadRequest(f"input '{parameter.key}': payload.key is none that PUT /api/maze/payloads gives")
     fields: dict[str, Any] = {"key": given.key, "sha256": given.sha256, "size": given.size, "encoding": given.encoding}
     if given.encoding == "file":
@@ -188,15 +188,10 @@ def check_file_name(name: str | None) -> str:
     return name
 
 
-def payload_key(sha256: str) -> str:
-    """Where PUT /api/maze/payloads puts bytes: named by content, so nothing that a Run refers to can change."""
-    return f"payloads/{sha256}"
-
-
 def payload_keys(task: Task) -> list[str]:
     """Keys of payloads that clients put before they saved this task."""
     found = (source.payload.key for source in task.inputs.values() if source.payload is not None)
-    return [key for key in dict.fromkeys(found) if key.startswith(payload_key(""))]
+    return [key for key in dict.fromkeys(found) if key.startswith(names.payload_key(""))]
 
 
 def _reference(parameter: InputParam) -> str:

@@ -73,6 +73,11 @@ def code_key(sha256: str) -> str:
     return f"code/{sha256}"
 
 
+def payload_key(sha256: str) -> str:
+    """Bytes that a client has put: named by content, so nothing that a Run refers to can change."""
+    return f"payloads/{sha256}"
+
+
 def draft_prefix(workflow_id: str) -> str:
     """Everything of a workflow that is being built through the Maze protocol."""
     return f"drafts/{workflow_id}/"

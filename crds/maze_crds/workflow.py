@@ -39,7 +39,10 @@ class InputPayload(Payload):
         Field(description="json: UTF-8 JSON; pickle: a cloudpickle; file: the bytes of a file."),
     ] = "json"
     file_name: Annotated[
-        str | None, Field(min_length=1, max_length=255, pattern=r"^[^/\x00]+$", description="For encoding file.")
+        str | None,
+        Field(
+            min_length=1, max_length=255, pattern=r"^([^/.]|\.[^/.]|\.\.[^/])[^/]*$", description="For encoding file."
+        ),
     ] = None
 
 

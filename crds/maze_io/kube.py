@@ -13,7 +13,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any, TypeAlias
 
 import aiohttp
@@ -218,6 +218,16 @@ class Kube:
     def _unreachable(self, error: BaseException) -> KubeError:
         what = str(error) or type(error).__name__
         return KubeError(0, "Unreachable", f"the Kubernetes API at {self._configuration.host} can't be reached: {what}")
+
+    async def stream(self, path: str, params: Params | None = None) -> AsyncGenerator[bytes, None]:
+        """The body of a GET in pieces as they come, without a limit of time: logs that are followed."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
+        try:
+            async with await self._open("GET", path, params, timeout) as response:
+                async for chunk in response.content.iter_any():
+                    yield chunk
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._unreachable(error) from error
 
     async def list_all(self, path: str, params: Params | None = None) -> Replaced:
         """A consistent list, read in pages."""

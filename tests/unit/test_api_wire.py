@@ -17,13 +17,13 @@ from maze_api.submit import DraftTask, build_workflow, dump, fit, run_object
 from maze_api.wire import (
     arguments,
     decode_pickle,
-    payload_key,
     payload_keys,
     references,
     resources,
     translate,
     translate_langgraph,
 )
+from maze_crds.names import payload_key
 from maze_crds.run import RunSpec
 
 A, B, C = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "abc")

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from maze_api.bodies import AddLangGraphBody, EdgeBody, RunLangGraphBody, SaveTaskBody
 from maze_api.errors import BadRequest
 from maze_api.submit import DraftTask, dump
-from maze_api.wire import arguments, check_file_name, payload_key, translate, translate_langgraph
+from maze_api.wire import arguments, check_file_name, translate, translate_langgraph
+from maze_crds.names import payload_key
 from maze_crds.run import RunSpec
 
 WORKFLOW, TASK = ("a" * 8 + "-0000-4000-8000-" + "0" * 12, "b" * 8 + "-0000-4000-8000-" + "0" * 12)

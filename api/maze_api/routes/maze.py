@@ -80,7 +80,10 @@ async def run_workflow(body: WorkflowBody, found: ServicesDep) -> dict[str, str]
     """One Run with the workflow as it is now; later changes of the draft do not reach it."""
     workflow = await found.drafts.freeze(body.workflow_id)
     run_id = str(uuid.uuid4())
-    await found.runs.create(run_object(run_id, found.settings.namespace, body.workflow_id, workflow))
+    settings = found.settings
+    await found.runs.create(
+        run_object(run_id, settings.namespace, body.workflow_id, workflow, settings.run_ttl_seconds)
+    )
     log.info("run %s of workflow %s", run_id, body.workflow_id)
     return {**SUCCESS, "run_id": run_id}
 

@@ -11,7 +11,8 @@ from fastapi import APIRouter, Query, Request
 from maze_api.bodies import PayloadBody
 from maze_api.deps import ServicesDep
 from maze_api.errors import BadRequest
-from maze_api.wire import check_file_name, is_pickle, payload_key
+from maze_api.wire import check_file_name, is_pickle
+from maze_crds import names
 
 router = APIRouter(prefix="/api/maze")
 
@@ -35,7 +36,7 @@ async def put_payload(
             raise BadRequest("the body is not a pickle; send cloudpickle.dumps(value)")
         if encoding == "json":
             await asyncio.to_thread(check_json, body.data)
-        key = payload_key(body.sha256)
+        key = names.payload_key(body.sha256)
         await found.store.put(key, body.data)
         made = PayloadBody(key=key, sha256=body.sha256, size=len(body.data), encoding=encoding, file_name=name)
     return {"payload": made.model_dump(exclude_none=True)}
