@@ -9,23 +9,36 @@ def shout(params):
 workflow = MaClient().create_workflow()
 workflow.add_task(shout, inputs={"text": "hello"})
 workflow.show_results(workflow.run())
+
+`maze.testing.LocalClient` takes the place of MaClient where there is no cluster; the program `maze` is for the command line.
 """
 
 from maze._client import MaClient
+from maze._decorator import TaskMetadata, get_task_metadata, task
 from maze._errors import (
+    BadRequest,
+    Conflict,
+    DrawingUnavailable,
     InvalidTask,
     MazeError,
     NotFound,
     RequestFailed,
+    ResultNotLoadable,
+    RunCancelled,
+    RunFailed,
+    RunNotEnded,
     ServerUnreachable,
     StreamBroken,
     UnknownOutput,
     UnknownRun,
 )
-from maze._task import MaTask, TaskMetadata, TaskOutput, TaskOutputs, get_task_metadata, task
+from maze._task import MaTask, TaskOutput, TaskOutputs
 from maze._workflow import MaWorkflow
 
 __all__ = [
+    "BadRequest",
+    "Conflict",
+    "DrawingUnavailable",
     "InvalidTask",
     "MaClient",
     "MaTask",
@@ -33,6 +46,10 @@ __all__ = [
     "MazeError",
     "NotFound",
     "RequestFailed",
+    "ResultNotLoadable",
+    "RunCancelled",
+    "RunFailed",
+    "RunNotEnded",
     "ServerUnreachable",
     "StreamBroken",
     "TaskMetadata",

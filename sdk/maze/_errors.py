@@ -4,15 +4,22 @@ MazeError
 ├── InvalidTask           a task or its inputs are not what Maze can run        (also ValueError)
 ├── UnknownOutput         a task has no output of that name                     (also KeyError)
 ├── RequestFailed         the server refused a call: status, detail, request_id
-│   └── NotFound          no such workflow, task or run
+│   ├── BadRequest        what was sent is wrong: 400, 413, 422                 (also ValueError)
+│   ├── NotFound          no such workflow, task or run
+│   └── Conflict          not in this state: the run has ended, or has not ended yet
 ├── UnknownRun            no such run, or its results are not in the cache      (also ValueError)
+├── RunFailed             `wait`, `result`: the run or the task failed
+│   └── RunCancelled      it was cancelled
+├── RunNotEnded           `wait` waited for as long as it was told to           (also TimeoutError)
+├── ResultNotLoadable     an output is there, but can't become a Python object here
 ├── ServerUnreachable     nothing answers at the server's address               (also ConnectionError)
-└── StreamBroken          the stream of results ended before the run did
+├── StreamBroken          the stream of results ended before the run did
+└── DrawingUnavailable    a library or program that draws is not installed      (also ImportError)
 """
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Dict, List, Optional
 
 
 class MazeError(Exception):
@@ -45,11 +52,49 @@ class RequestFailed(MazeError):
         self.request_id = request_id
 
 
+class BadRequest(RequestFailed, ValueError):
+    pass
+
+
 class NotFound(RequestFailed):
     pass
 
 
+class Conflict(RequestFailed):
+    pass
+
+
 class UnknownRun(MazeError, ValueError):
+    pass
+
+
+class RunFailed(MazeError):
+    """A run, or the task whose result was asked for, did not succeed.
+
+    Attributes:
+        run_id: of which run.
+        tasks: those that failed: `{"task_id", "name", "reason", "message", ...}` as the server has them.
+        summary: what `show_results` returns, where the whole run was waited for.
+    """
+
+    def __init__(
+        self, text: str, run_id: str, tasks: List[Dict[str, Any]], summary: Optional[Dict[str, Any]] = None
+    ) -> None:
+        super().__init__(text)
+        self.run_id = run_id
+        self.tasks = tasks
+        self.summary = summary or {}
+
+
+class RunCancelled(RunFailed):
+    pass
+
+
+class RunNotEnded(MazeError, TimeoutError):
+    pass
+
+
+class ResultNotLoadable(MazeError):
     pass
 
 
@@ -63,3 +108,13 @@ class ServerUnreachable(MazeError, ConnectionError):
 
 class StreamBroken(MazeError):
     pass
+
+
+class DrawingUnavailable(MazeError, ImportError):
+    pass
+
+
+def refusal(call: str, status: int, detail: str, request_id: Optional[str] = None) -> RequestFailed:
+    """The error for an HTTP status that is no success."""
+    kinds = {400: BadRequest, 413: BadRequest, 422: BadRequest, 404: NotFound, 409: Conflict}
+    return kinds.get(status, RequestFailed)(call, status, detail, request_id)

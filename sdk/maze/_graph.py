@@ -49,7 +49,15 @@ def info(nodes: Nodes, edges: Edges) -> Dict[str, Any]:
 
 
 def depth(nodes: Nodes, edges: Edges) -> int:
-    """Tasks on the longest path. Edges of a workflow have no cycle: the server refuses those that would close one."""
+    """Tasks on the longest path."""
+    return max(levels(nodes, edges).values(), default=0)
+
+
+def levels(nodes: Nodes, edges: Edges) -> Dict[str, int]:
+    """For each task, how many tasks are on the longest path that ends with it.
+
+    Edges of a workflow have no cycle: the server refuses those that would close one.
+    """
     targets: Dict[str, List[str]] = {task_id: [] for task_id in nodes}
     missing = dict.fromkeys(nodes, 0)
     for source, target in edges:
@@ -65,4 +73,4 @@ def depth(nodes: Nodes, edges: Edges) -> int:
             missing[target] -= 1
             if missing[target] == 0:
                 ready.append(target)
-    return max(level.values(), default=0)
+    return level

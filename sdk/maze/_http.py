@@ -1,112 +1,168 @@
-"""The one place that talks to the server: calls by REST, results by WebSocket."""
+"""A Maze server: calls by REST over one connection that is kept, results by WebSocket (`_stream`)."""
 
 from __future__ import annotations
 
+import codecs
 import json
-import time
-from typing import Any, Dict, Iterator, Optional
+from pathlib import Path
+from typing import IO, Any, Dict, Iterable, Iterator, List, Optional, Union
 from urllib.parse import quote
 
 import requests
-import websocket
 
-from maze._errors import NotFound, RequestFailed, ServerUnreachable, StreamBroken, UnknownRun
+from maze import _stream
+from maze._backend import Json, Message
+from maze._errors import MazeError, NotFound, ServerUnreachable, StreamBroken, UnknownRun, refusal
 
 CONNECT_SECONDS = 5
 CALL_SECONDS = 120
-SILENCE_SECONDS = 60
-"""A stream on which nothing came for this long (the server pings every 20 s) is dead, and opened again."""
-RETRY_SECONDS = (0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0)
-"""Waits before a broken stream is opened again; a message that comes starts them from the first."""
-CLOSED_NORMALLY = 1000
-ABNORMAL = 1006
-
-Json = Dict[str, Any]
+TRANSFER_SECONDS = 600
+"""Silence after which an upload, download or followed log is given up."""
+CHUNK = 1024 * 1024
 
 
-def call(session: requests.Session, server_url: str, method: str, path: str, body: Optional[Json] = None) -> Json:
-    """One REST call.
+class HttpBackend:
+    """See Backend."""
 
-    Raises:
-        ServerUnreachable: nobody answers there.
-        RequestFailed: anything but a success; NotFound for 404.
-    """
-    try:
-        answer = session.request(method, server_url + path, json=body, timeout=(CONNECT_SECONDS, CALL_SECONDS))
-    except requests.RequestException as error:
-        raise ServerUnreachable(server_url, _reason(error)) from error
-    content = _decoded(answer.content)
-    if answer.status_code == 200 and content.get("status") == "success":
-        return content
-    detail = content.get("detail") or content.get("message") or answer.text[:500] or answer.reason
-    kind = NotFound if answer.status_code == 404 else RequestFailed
-    raise kind(path, answer.status_code, str(detail), answer.headers.get("X-Request-ID"))
+    def __init__(self, server_url: str) -> None:
+        if not server_url.startswith(("http://", "https://")):
+            raise MazeError(f"server_url is {server_url!r}, but must start with http:// or https://")
+        self.server_url = server_url.rstrip("/")
+        self._session = requests.Session()
 
+    def create_workflow(self) -> str:
+        made: str = self._maze("POST", "/create_workflow")["workflow_id"]
+        return made
 
-def messages(server_url: str, workflow_id: str, run_id: str) -> Iterator[Json]:
-    """The messages of a run as they come, each once and in order, over as many connections as it takes.
+    def add_task(self, workflow_id: str, task_type: str, name: Optional[str]) -> str:
+        body = {"workflow_id": workflow_id, "task_type": task_type, "task_name": name}
+        made: str = self._maze("POST", "/add_task", body)["task_id"]
+        return made
 
-    Every connection tells the stream from its start, so what was seen is skipped.
+    def save_task(self, body: Json, with_edges: bool) -> None:
+        self._maze("POST", "/save_task_and_add_edge" if with_edges else "/save_task", body)
 
-    Raises:
-        UnknownRun: the server knows no such run.
-        ServerUnreachable, StreamBroken: the stream could not be read to its end.
-    """
-    seen = 0
-    failures = 0
-    while True:
+    def delete_task(self, workflow_id: str, task_id: str) -> None:
+        self._maze("POST", "/del_task", {"workflow_id": workflow_id, "task_id": task_id})
+
+    def add_edge(self, workflow_id: str, source: str, target: str) -> None:
+        self._maze("POST", "/add_edge", _edge(workflow_id, source, target))
+
+    def delete_edge(self, workflow_id: str, source: str, target: str) -> None:
+        self._maze("POST", "/del_edge", _edge(workflow_id, source, target))
+
+    def tasks(self, workflow_id: str) -> List[Json]:
+        found: List[Json] = self._maze("GET", f"/get_workflow_tasks/{quote(workflow_id, safe='')}")["tasks"]
+        return found
+
+    def run(self, workflow_id: str) -> str:
+        run_id: str = self._maze("POST", "/run_workflow", {"workflow_id": workflow_id})["run_id"]
+        return run_id
+
+    def messages(self, workflow_id: str, run_id: str, timeout: Optional[float] = None) -> Iterator[Message]:
+        return _stream.messages(self.server_url, workflow_id, run_id, timeout)
+
+    def upload(self, data: Union[bytes, Path], encoding: str, file_name: Optional[str] = None) -> Json:
+        parameters = {"encoding": encoding, **({"file_name": file_name} if file_name else {})}
+        if isinstance(data, bytes):
+            return self._upload(data, parameters)
+        with data.open("rb") as file:
+            # Of an empty file requests would make a body of unknown length.
+            return self._upload(file if data.stat().st_size else b"", parameters)
+
+    def _upload(self, data: Union[bytes, IO[bytes]], parameters: Dict[str, str]) -> Json:
+        headers = {"Content-Type": "application/octet-stream"}
+        answer = self._send("PUT", "/api/maze/payloads", params=parameters, data=data, headers=headers)
+        made: Json = _decoded(answer.content)["payload"]
+        return made
+
+    def runs(self, limit: int, workflow_id: Optional[str] = None) -> List[Json]:
+        parameters = {"limit": limit, **({"workflow_id": workflow_id} if workflow_id else {})}
+        found: List[Json] = _decoded(self._send("GET", "/api/maze/runs", params=parameters).content)["runs"]
+        return found
+
+    def get_run(self, run_id: str) -> Json:
+        return _decoded(self._of_run("GET", run_id).content)
+
+    def cancel(self, run_id: str) -> None:
+        self._of_run("POST", run_id, "/cancel")
+
+    def logs(self, run_id: str, task_id: str, follow: bool, attempt: Optional[int]) -> Iterator[str]:
+        parameters = {"follow": str(follow).lower(), **({} if attempt is None else {"attempt": str(attempt)})}
+        answer = self._send("GET", f"{_task(run_id, task_id)}/logs", params=parameters, stream=True)
+        with answer:
+            yield from _lines(_received(answer))
+
+    def outputs(self, run_id: str, task_id: str) -> Dict[str, Json]:
+        found: Dict[str, Json] = _decoded(self._send("GET", f"{_task(run_id, task_id)}/outputs").content)["outputs"]
+        return found
+
+    def fetch_output(self, run_id: str, task_id: str, key: str, into: IO[bytes]) -> None:
+        path = f"{_task(run_id, task_id)}/outputs/{quote(key, safe='')}"
+        with self._send("GET", path, stream=True) as answer:
+            for piece in _received(answer):
+                into.write(piece)
+
+    def info(self) -> Json:
+        return _decoded(self._send("GET", "/api/maze/info").content)
+
+    def _of_run(self, method: str, run_id: str, path: str = "") -> requests.Response:
         try:
-            for number, message in enumerate(_connection(server_url, workflow_id, run_id)):
-                if number >= seen:
-                    seen, failures = number + 1, 0
-                    yield message
-                    if message.get("type") == "finish_workflow":
-                        return
-        except (ServerUnreachable, StreamBroken):
-            if failures == len(RETRY_SECONDS):
-                raise
-            time.sleep(RETRY_SECONDS[failures])
-            failures += 1
+            return self._send(method, f"/api/maze/runs/{quote(run_id, safe='')}{path}")
+        except NotFound as error:
+            raise UnknownRun(error.detail) from error
+
+    def _maze(self, method: str, path: str, body: Optional[Json] = None) -> Json:
+        """A call of the Maze protocol: success says so in its body, too."""
+        answer = self._send(method, path, json=body)
+        content = _decoded(answer.content)
+        if content.get("status") != "success":
+            raise self._refused(path, answer)
+        return content
+
+    def _send(self, method: str, path: str, **options: Any) -> requests.Response:
+        long = "data" in options or options.get("stream")
+        timeout = (CONNECT_SECONDS, TRANSFER_SECONDS if long else CALL_SECONDS)
+        try:
+            answer = self._session.request(method, self.server_url + path, timeout=timeout, **options)
+            if answer.status_code == 200:
+                return answer
+            raise self._refused(path, answer)
+        except requests.RequestException as error:
+            raise ServerUnreachable(self.server_url, _stream.reason(error)) from error
+
+    def _refused(self, path: str, answer: requests.Response) -> MazeError:
+        content = _decoded(answer.content)
+        detail = content.get("detail") or content.get("message") or answer.text[:500] or answer.reason
+        return refusal(path, answer.status_code, str(detail), answer.headers.get("X-Request-ID"))
 
 
-def _connection(server_url: str, workflow_id: str, run_id: str) -> Iterator[Json]:
-    """One reading from the start; ends by finish_workflow or an error."""
-    url = f"ws{server_url[4:]}/get_workflow_res/{quote(workflow_id, safe='')}/{quote(run_id, safe='')}"
+def _edge(workflow_id: str, source: str, target: str) -> Json:
+    return {"workflow_id": workflow_id, "source_task_id": source, "target_task_id": target}
+
+
+def _task(run_id: str, task_id: str) -> str:
+    return f"/api/maze/runs/{quote(run_id, safe='')}/tasks/{quote(task_id, safe='')}"
+
+
+def _received(answer: requests.Response) -> Iterator[bytes]:
+    """The body as it comes: a piece of a body that grows is not held back until a buffer is full."""
+    size = None if answer.headers.get("Transfer-Encoding") == "chunked" else CHUNK
     try:
-        socket = websocket.create_connection(url, timeout=CONNECT_SECONDS)
-    except websocket.WebSocketBadStatusException as error:
-        raise _refused(run_id, error) from error
-    except (websocket.WebSocketException, OSError) as error:
-        raise ServerUnreachable(server_url, _reason(error)) from error
-    try:
-        socket.settimeout(SILENCE_SECONDS)
-        while True:
-            opcode, data = socket.recv_data()
-            if opcode == websocket.ABNF.OPCODE_CLOSE:
-                raise _closed(run_id, data)
-            message: Json = json.loads(data)
-            yield message
-            if message.get("type") == "finish_workflow":
-                return
-    except (websocket.WebSocketException, OSError) as error:
-        raise StreamBroken(f"the results of run '{run_id}' stopped coming: {_reason(error)}") from error
-    finally:
-        socket.close(timeout=1)
+        yield from answer.iter_content(chunk_size=size)
+    except requests.RequestException as error:
+        raise StreamBroken(f"{answer.url} broke off: {_stream.reason(error)}") from error
 
 
-def _refused(run_id: str, error: websocket.WebSocketBadStatusException) -> Exception:
-    detail = _decoded(error.resp_body or b"").get("detail")
-    if error.status_code == 404:
-        return UnknownRun(str(detail or f"the server knows no run '{run_id}'"))
-    if error.status_code == 503:
-        return StreamBroken(f"the server can't show run '{run_id}' now: {detail}; try again later")
-    return RequestFailed("get_workflow_res", int(error.status_code), str(detail or error))
-
-
-def _closed(run_id: str, data: bytes) -> StreamBroken:
-    code = int.from_bytes(data[:2], "big") if len(data) >= 2 else ABNORMAL
-    reason = data[2:].decode(errors="replace") or f"closed with code {code}"
-    return StreamBroken(f"the results of run '{run_id}' ended before the run did: {reason}")
+def _lines(pieces: Iterable[bytes]) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    rest = ""
+    for piece in pieces:
+        *whole, rest = (rest + decoder.decode(piece)).split("\n")
+        yield from whole
+    rest += decoder.decode(b"", True)
+    if rest:
+        yield rest
 
 
 def _decoded(raw: bytes) -> Json:
@@ -115,13 +171,3 @@ def _decoded(raw: bytes) -> Json:
     except ValueError:
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause; requests wraps it in several layers of text."""
-    inner: BaseException = error
-    while inner.args and isinstance(inner.args[0], BaseException):
-        inner = inner.args[0]
-    reason = getattr(inner, "reason", None)
-    text = str(reason if isinstance(reason, BaseException) else inner)
-    return text.rsplit(": ", 1)[-1] or type(inner).__name__

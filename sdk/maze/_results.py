@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List
+from typing import Any, Dict, Iterable, List, Mapping, Sequence
 
 from maze._graph import short
 
@@ -70,3 +70,28 @@ def summary(messages: Iterable[Message]) -> Dict[str, Any]:
         "has_exception": bool(failed),
         "exception_tasks": failed,
     }
+
+
+def may_have_files(message: Message) -> bool:
+    """Whether outputs of this task could be files: these are shown as text that says so."""
+    result = message.get("data", {}).get("result")
+    if message.get("type") != "finish_task" or not isinstance(result, dict):
+        return False
+    return any(isinstance(value, str) and value.startswith("<file ") for value in result.values())
+
+
+def task_failure(task: Mapping[str, Any]) -> str:
+    """One line about a task that did not succeed, as the server describes it."""
+    reason_ = f" ({task['reason']})" if task.get("reason") else ""
+    return f"task '{task.get('name') or task['task_id']}': {task['status']}{reason_}: {task.get('message') or 'no message'}"
+
+
+def run_failure(run: Mapping[str, Any], failed: Sequence[Mapping[str, Any]], ended_as: str) -> str:
+    """What went wrong in a run: its tasks that failed, or else what is said about the run itself."""
+    lines = [f"run '{run['run_id']}' ended as {ended_as}"]
+    lines += [f"  {task_failure(task)}" for task in failed[:10]]
+    if len(failed) > 10:
+        lines.append(f"  and {len(failed) - 10} more")
+    if not failed and (run.get("message") or run.get("reason")):
+        lines.append(f"  {run.get('reason') or ''}: {run.get('message') or ''}")
+    return "\n".join(lines)
