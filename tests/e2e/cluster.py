@@ -55,6 +55,10 @@ class Cluster:
         self._made.append(name)
         return name
 
+    def adopt(self, name: str) -> None:
+        """A Run that was made elsewhere is deleted afterwards, too."""
+        self._made.append(name)
+
     def get_run(self, name: str) -> Json:
         found: Json = self.custom.get_namespaced_custom_object(*GROUP, self.namespace, "runs", name)
         return found
