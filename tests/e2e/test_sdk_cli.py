@@ -42,7 +42,7 @@ def maze(*arguments: str, fails: int = 0) -> str:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     made = tmp_path / "wf.py"
-    file.write_text(WORKFLOW.replace("START", "1"))
+    made.write_text(WORKFLOW.replace("START", "1"))
     return made
 
 
