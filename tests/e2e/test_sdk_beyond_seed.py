@@ -117,6 +117,20 @@ def test_a_value_of_another_type_than_declared_is_refused_before_anything_runs(w
     assert workflow.get_tasks() == []
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_waiting_shows_a_progress_bar_on_a_terminal_only(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1" if terminal else "0")
+    workflow = LocalClient().create_workflow()
+    workflow.map(square, [1, 2])
+    workflow.wait(workflow.run())
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert ("2/2" in shown.err) is terminal
+    assert bool(shown.err) is terminal
+
+
 def test_the_same_workflow_runs_without_a_cluster(tmp_path: Path) -> None:
     workflow = LocalClient().create_workflow()
     parts = workflow.map(square, [1, 2])
