@@ -188,15 +188,22 @@ class Running(Building):
             self._cache.pop(run_id, None)
 
     def _outputs(self, run_id: str, task_id: str) -> Dict[str, Json]:
+        """What there is of a task; a task that did not succeed has nothing, and is told by its reason."""
+        refused: Optional[RequestFailed] = None
+        told: Dict[str, Json] = {}
         try:
-            return self._backend.outputs(run_id, task_id)
-        except RequestFailed:
-            run = self._backend.get_run(run_id)
-            found = next((task for task in run["tasks"] if task["task_id"] == task_id), None)
-            if found is not None and found["status"] in ("Failed", "Cancelled", "Skipped"):
-                kind = RunCancelled if found["status"] == "Cancelled" else RunFailed
-                raise kind(f"no outputs: {_results.task_failure(found)}", run_id, [found]) from None
-            raise
+            told = self._backend.outputs(run_id, task_id)
+        except RequestFailed as error:
+            refused = error
+        if told:
+            return told
+        found = next((task for task in self._backend.get_run(run_id)["tasks"] if task["task_id"] == task_id), None)
+        if found is not None and found["status"] in ("Failed", "Cancelled", "Skipped"):
+            kind = RunCancelled if found["status"] == "Cancelled" else RunFailed
+            raise kind(f"no outputs: {_results.task_failure(found)}", run_id, [found]) from None
+        if refused is not None:
+            raise refused
+        return told
 
     def _failure(self, run_id: str, ended_as: str, summary: Dict[str, Any]) -> RunFailed:
         run = self._backend.get_run(run_id)
