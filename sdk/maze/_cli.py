@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -16,6 +17,7 @@ from maze import _graph
 from maze._client import MaClient
 from maze._errors import MazeError
 from maze._workflow import MaWorkflow
+from maze.testing import LocalClient
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run Maze workflows and look after them.")
 out = Console(soft_wrap=True)
@@ -97,7 +99,7 @@ def graph(
 ) -> None:
     """Show the tasks and their dependencies."""
     if target.endswith(".py"):
-        workflow = load_workflow(Path(target), MaClient(server))
+        workflow = load_workflow(Path(target), LocalClient())  # a graph needs no server
         if mermaid:
             typer.echo(workflow.get_graph_mermaid())
         else:
@@ -127,20 +129,36 @@ def load_workflow(file: Path, client: MaClient) -> MaWorkflow:
     """Execute `file` and take its workflow.
 
     Raises:
-        UsageError: no such file, or no workflow in it.
+        UsageError: no such file, no workflow in it, or it fails; names its line.
     """
-    spec = importlib.util.spec_from_file_location(file.stem, file) if file.is_file() else None
+    name = f"maze_file_{file.stem}"  # a name of its own: a file may be called like a module that others import
+    spec = importlib.util.spec_from_file_location(name, file) if file.is_file() else None
     if spec is None or spec.loader is None:
         raise UsageError(f"there is no Python file '{file}'")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module
+    sys.modules[name] = module
     sys.path.insert(0, os.fspath(file.parent.resolve()))
-    spec.loader.exec_module(module)
-    main = getattr(module, "main", None)
-    found = main(client) if callable(main) else getattr(module, "workflow", None)
+    try:
+        spec.loader.exec_module(module)
+        main = getattr(module, "main", None)
+        found = main(client) if callable(main) else getattr(module, "workflow", None)
+    except MazeError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{_place(file, error)}: {type(error).__name__}: {error}") from error
     if not isinstance(found, MaWorkflow):
         raise UsageError(f"'{file}' has neither `def main(client)` that returns a workflow, nor `workflow = ...`")
     return found
+
+
+def _place(file: Path, error: Exception) -> str:
+    """The last line of the user's file that led to an error."""
+    if isinstance(error, SyntaxError):
+        return f"{file}, line {error.lineno}"
+    own = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).name == file.name
+    ]
+    return f"{file}, line {own[-1]}" if own else f"{file} (main takes one argument: the client)"
 
 
 def find_run(client: MaClient, run_id: str) -> Dict[str, Any]:
