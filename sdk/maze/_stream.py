@@ -121,8 +121,13 @@ def _closed(run_id: str, data: bytes) -> StreamBroken:
 def reason(error: BaseException) -> str:
     """The innermost cause; requests wraps it in several layers of text."""
     inner: BaseException = error
-    while inner.args and isinstance(inner.args[0], BaseException):
-        inner = inner.args[0]
+    while True:
+        causes = [argument for argument in inner.args if isinstance(argument, BaseException)]
+        if not causes:
+            break
+        inner = causes[-1]
+    if isinstance(inner, OSError) and inner.strerror:
+        return inner.strerror
     cause = getattr(inner, "reason", None)
     text = str(cause if isinstance(cause, BaseException) else inner)
     return text.rsplit(": ", 1)[-1] or type(inner).__name__
