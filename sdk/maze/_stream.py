@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any, Dict, Iterator, Optional
 from urllib.parse import quote
@@ -126,8 +127,6 @@ def reason(error: BaseException) -> str:
         if not causes:
             break
         inner = causes[-1]
-    if isinstance(inner, OSError) and inner.strerror:
-        return inner.strerror
     cause = getattr(inner, "reason", None)
     text = str(cause if isinstance(cause, BaseException) else inner)
-    return text.rsplit(": ", 1)[-1] or type(inner).__name__
+    return re.sub(r"\[Errno \d+\] ", "", text.rsplit(": ", 1)[-1]) or type(inner).__name__
