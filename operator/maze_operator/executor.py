@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from maze_crds import names
 from maze_crds.base import format_time
 from maze_crds.graph import dependencies
+from maze_crds.protocol import Result
 from maze_crds.workflow import Task
 from maze_io.kube import KubeError, pods_path, resource_path, runs_path
 from maze_io.store import StoreError
@@ -136,13 +137,13 @@ class Executor:
             StoreError: the store can't be asked.
         """
         attempts = {status.name: status.attempt for status in view.status.tasks}
-        found: dict[str, tuple[str, Any]] = {}
+        found: dict[str, Result] = {}
         for name in dependencies(task):
             attempt = AttemptId(name, attempts.get(name, 0))
             result = await self._engine.results.get(view.uid, attempt)
             if result is None:
                 raise ResultLost(name)
-            found[name] = (names.attempt_prefix(view.uid, name, attempt.attempt), result)
+            found[name] = result
         return found
 
     async def fail_early(

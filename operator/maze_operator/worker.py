@@ -14,7 +14,7 @@ from maze_io.kube import KubeError, runs_path
 from maze_operator.core.admission import ACTIVE
 from maze_operator.core.plan import attempts_to_look_up, plan
 from maze_operator.core.values import AttemptId, Facts, PodView, Refused, RunView, Started
-from maze_operator.workflows import Resolved, read_spec, resolve, spec_digest, view_run
+from maze_operator.workflows import Resolved, read_spec, resolve, view_run
 
 if TYPE_CHECKING:
     from maze_operator.engine import Engine
@@ -45,7 +45,7 @@ class RunWorker:
         self.cold = True
         self.ended = False
         self.pods: dict[AttemptId, PodView] = {}
-        self._digest = ""
+        self._generation = 0
         self._spec = RunSpec()
         self._resolved: Resolved | None = None
 
@@ -106,12 +106,12 @@ class RunWorker:
         obj = self.engine.runs.get(self.namespace, self.name)
         if obj is None or obj["metadata"]["uid"] != self.uid or "deletionTimestamp" in obj["metadata"]:
             raise Gone
-        digest = spec_digest(obj)
-        if digest != self._digest:
+        generation = obj["metadata"]["generation"]  # grows with every change of the spec
+        if generation != self._generation:
             self._spec, problem = read_spec(obj)
             if self._resolved is None or self._resolved.workflow is None:
                 self._resolved = problem
-            self._digest = digest
+            self._generation = generation
         if self._resolved is None or (self._resolved.workflow is None and not self._resolved.final):
             self._resolved = await resolve(self.engine.kube, obj, self._spec)
         return view_run(obj, self._spec, self._resolved)
@@ -131,11 +131,10 @@ class RunWorker:
 
     async def _gather(self, view: RunView) -> Facts:
         results: dict[AttemptId, Result | None] = {attempt: result for attempt, (result, _) in self.reports.items()}
-        wanted = attempts_to_look_up(view, self.pods, frozenset(self.known), self.cold) - results.keys()
-        for attempt in wanted if view.workflow else ():
-            task = view.workflow.tasks[attempt.task] if view.workflow else None
-            if task is not None:
-                pod = self.pods.get(attempt)
+        if view.workflow is not None:
+            wanted = attempts_to_look_up(view, self.pods, frozenset(self.known), self.cold) - results.keys()
+            for attempt in wanted:
+                task, pod = view.workflow.tasks[attempt.task], self.pods.get(attempt)
                 results[attempt] = await self.engine.results.find(self.uid, task, attempt, pod, datetime.now(UTC))
         return Facts(results, dict(self.started), dict(self.refused), frozenset(self.known))
 
@@ -185,6 +184,5 @@ class RunWorker:
                 if not done.done():
                     done.set_result(None)
         for memory in (self.started, self.refused):
-            for attempt in [a for a in memory if a in facts.results or a not in active]:
-                if attempt not in active:
-                    del memory[attempt]
+            for attempt in memory.keys() - active:
+                del memory[attempt]

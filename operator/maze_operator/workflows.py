@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,11 +121,6 @@ async def _keep(kube: Kube, path: str, obj: Json, name: str, workflow: Json) -> 
         if not error.conflict:
             raise
         return await kube.get(f"{path}/{name}")
-
-
-def spec_digest(obj: Json) -> str:
-    """Changes whenever the parsed spec must be read again."""
-    return hashlib.sha256(json.dumps(obj["spec"], sort_keys=True).encode()).hexdigest()
 
 
 def _explain(error: ValidationError) -> str:

@@ -105,18 +105,15 @@ def test_outputs_of_a_container(message: str, declared: list[str], outputs: dict
     assert result.get("failure", {}).get("reason") == reason
 
 
-UPSTREAM: dict[str, tuple[str, Result]] = {
-    "up": (
-        "prefix",
-        {
-            **succeeded(),
-            "outputs": {
-                "small": Output(encoding="json", size=1, sha256="s", value=1),
-                "pickled": Output(encoding="pickle", size=1, sha256="s", data="AA=="),
-                "large": Output(encoding="json", size=10**6, sha256="s", key=True),
-            },
+UPSTREAM: dict[str, Result] = {
+    "up": {
+        **succeeded(),
+        "outputs": {
+            "small": Output(encoding="json", size=1, sha256="s", value=1),
+            "pickled": Output(encoding="pickle", size=1, sha256="s", data="AA=="),
+            "large": Output(encoding="json", size=10**6, sha256="s", key=True),
         },
-    )
+    }
 }
 
 

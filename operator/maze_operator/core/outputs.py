@@ -16,8 +16,8 @@ from maze_operator.core.diagnosis import failure
 from maze_operator.core.podspec import PodNotPossible
 from maze_operator.core.values import Ended
 
-Upstream = Mapping[str, tuple[str, Result]]
-"""Task name → (its attempt's prefix in the object store, its result)."""
+Upstream = Mapping[str, Result]
+"""Results of the tasks that inputs are taken from, by task name."""
 
 
 class InputMissing(Exception):
@@ -148,7 +148,7 @@ def _run_input(run_inputs: Mapping[str, Any], name: str, key: str) -> Any:
 
 
 def _output(upstream: Upstream, task: str, name: str, key: str) -> Output:
-    outputs = upstream[task][1]["outputs"]
+    outputs = upstream[task]["outputs"]
     if name not in outputs:
         raise InputMissing(
             f"input '{key}' needs {task}.output.{name}, which task '{task}' did not return;"
