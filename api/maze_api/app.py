@@ -15,7 +15,7 @@ from maze_api.deps import Services
 from maze_api.drafts import Drafts
 from maze_api.logs import MOST_FOLLOWERS, Logs
 from maze_api.middleware import Envelope
-from maze_api.routes import health, info, langgraph, maze, payloads
+from maze_api.routes import health, info, langgraph, maze, payloads, scenarios, tasks, workers
 from maze_api.routes import runs as runs_routes
 from maze_api.settings import Settings
 from maze_api.uploads import Uploads
@@ -59,7 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Maze", version="1.0.0", lifespan=lifespan)
     errors.install(app)
     app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes)
-    for routes in (health, maze, langgraph, info, runs_routes, payloads):
+    for routes in (health, maze, langgraph, info, runs_routes, payloads, tasks, workers, scenarios):
         app.include_router(routes.router)
     return app
 

@@ -79,7 +79,7 @@ def ensure_secrets(kubectl: Kubectl, namespaces: Path) -> None:
     """Create the namespaces and, once for each cluster, the random secrets. They exist nowhere but in the cluster."""
     wanted: dict[str, dict[str, str]] = {
         "maze-s3": {"access-key": "maze-" + secrets.token_hex(8), "secret-key": secrets.token_hex(32)},
-        "maze-runner": {"hmac-key": secrets.token_hex(32)},
+        "maze-runner": {"hmac-key": secrets.token_hex(32), "api-token": secrets.token_hex(32)},
     }
     if kubectl.get("namespace", SYSTEM_NAMESPACE) is None:
         kubectl.run("apply", "--server-side", "--field-manager=maze-cluster", "-k", namespaces)

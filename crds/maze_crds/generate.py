@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from maze_crds.base import GROUP, VERSION
 from maze_crds.run import RunSpec, RunStatus
-from maze_crds.worker import WorkerSpec, WorkerStatus
+from maze_crds.worker import WorkerPoolSpec, WorkerPoolStatus, WorkerSpec, WorkerStatus
 from maze_crds.workflow import WorkflowSpec
 
 Schema = dict[str, Any]
@@ -25,16 +25,28 @@ HEADER = "# Generated from the models in maze_crds by `make crds`. Do not edit.\
 
 RUN_RULES = [
     {
-        "rule": "has(self.workflowRef) != has(self.workflow)",
-        "message": "give exactly one of workflowRef and workflow",
+        "rule": "has(self.workflowRef) != has(self.workflow) ||"
+        " (has(self.problemId) && !has(self.workflowRef) && !has(self.workflow))",
+        "message": "give exactly one of workflowRef and workflow (a Run with a problemId may have neither:"
+        " an external worker executes it)",
     },
+    {"rule": "!has(self.claim) || has(self.problemId)", "message": "only a Run with a problemId can be claimed"},
     {
         "rule": "!has(oldSelf.desiredState) || oldSelf.desiredState != 'Cancelled' ||"
         " (has(self.desiredState) && self.desiredState == 'Cancelled')",
         "message": "a cancelled Run stays cancelled; create a new one",
     },
 ]
-IMMUTABLE = ("workflowRef", "workflow", "inputs", "parallelism", "ttlSecondsAfterFinished")
+IMMUTABLE = (
+    "workflowRef",
+    "workflow",
+    "inputs",
+    "parallelism",
+    "ttlSecondsAfterFinished",
+    "timeoutSeconds",
+    "problemId",
+    "queuedTime",
+)
 
 
 def structural(model: type[BaseModel]) -> Schema:
@@ -72,8 +84,16 @@ def _convert(node: Any, definitions: Schema) -> Any:
     return converted
 
 
-def crd(kind: str, plural: str, short: str, spec: Schema, status: Schema | None, columns: list[Schema]) -> Schema:
-    """One CustomResourceDefinition with the status subresource where it has a status."""
+def crd(
+    kind: str,
+    plural: str,
+    short: str,
+    spec: Schema,
+    status: Schema | None,
+    columns: list[Schema],
+    scalable: bool = False,
+) -> Schema:
+    """One CustomResourceDefinition with the status subresource where it has a status; scalable: by spec.replicas."""
     properties: Schema = {
         "apiVersion": {"type": "string"},
         "kind": {"type": "string"},
@@ -84,6 +104,11 @@ def crd(kind: str, plural: str, short: str, spec: Schema, status: Schema | None,
     if status is not None:
         properties["status"] = status
         version["subresources"] = {"status": {}}
+        if scalable:
+            version["subresources"]["scale"] = {
+                "specReplicasPath": ".spec.replicas",
+                "statusReplicasPath": ".status.replicas",
+            }
     version["schema"] = {"openAPIV3Schema": {"type": "object", "required": ["spec"], "properties": properties}}
     version["additionalPrinterColumns"] = columns
     return {
@@ -113,7 +138,7 @@ def immutable_policy() -> list[Schema]:
         {
             "expression": f"has(object.spec.{field}) == has(oldObject.spec.{field}) &&"
             f" (!has(object.spec.{field}) || object.spec.{field} == oldObject.spec.{field})",
-            "message": f"{field} of a Run can't be changed (only desiredState can); create a new Run",
+            "message": f"{field} of a Run can't be changed (only desiredState, priority and claim can); create a new Run",
         }
         for field in IMMUTABLE
     ]
@@ -150,6 +175,8 @@ def all_crds() -> dict[str, Schema]:
         column("Failed", ".status.counts.failed", "integer"),
         column("Reason", ".status.reason"),
         column("Message", ".status.message", wide=True),
+        column("Problem", ".spec.problemId", wide=True),
+        column("Worker", ".status.worker", wide=True),
         column("Started", ".status.startTime", "date", wide=True),
         column("Finished", ".status.completionTime", "date"),
         age,
@@ -158,8 +185,15 @@ def all_crds() -> dict[str, Schema]:
         column("Description", ".spec.description"),
         age,
     ]
+    pool_columns = [
+        column("Replicas", ".spec.replicas", "integer"),
+        column("Running", ".spec.running", "boolean"),
+        column("Members", ".status.members"),
+        age,
+    ]
     worker_columns = [
         column("Backend", ".spec.backendType"),
+        column("Internal", ".spec.internal", "boolean"),
         column("State", ".status.state"),
         column("Completed", ".status.tasksCompleted", "integer"),
         column("Failed", ".status.tasksFailed", "integer"),
@@ -170,6 +204,15 @@ def all_crds() -> dict[str, Schema]:
         "runs.maze.dev.yaml": crd("Run", "runs", "mr", run_spec, structural(RunStatus), run_columns),
         "workers.maze.dev.yaml": crd(
             "Worker", "workers", "mw", structural(WorkerSpec), structural(WorkerStatus), worker_columns
+        ),
+        "workerpools.maze.dev.yaml": crd(
+            "WorkerPool",
+            "workerpools",
+            "mwp",
+            structural(WorkerPoolSpec),
+            structural(WorkerPoolStatus),
+            pool_columns,
+            scalable=True,
         ),
     }
 

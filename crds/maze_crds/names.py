@@ -6,6 +6,7 @@ import hashlib
 import re
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
 
 LABEL_RUN = "maze.dev/run"
@@ -15,6 +16,28 @@ LABEL_TASK = "maze.dev/task"
 LABEL_ATTEMPT = "maze.dev/attempt"
 LABEL_WORKFLOW_ID = "maze.dev/workflow-id"
 """On Runs made through the Maze protocol: the id that create_workflow gave."""
+
+LABEL_PROBLEM = "maze.dev/task-executor"
+"""On Runs that are tasks of the Task Executor: "true"."""
+LABEL_SCENARIO = "maze.dev/scenario"
+"""On Workflows that are scenarios, and on their Runs: "true"."""
+ANNOTATION_SCENARIO_ID = "maze.dev/scenario-id"
+"""On Runs of scenarios, and on the Workflows: the scenario id, which may be no Kubernetes name."""
+ANNOTATION_SCENARIO = "maze.dev/scenario-definition"
+"""On scenario Workflows: the definition as it was given."""
+ANNOTATION_ARCHIVE = "maze.dev/archive"
+"""On Runs: "wanted" holds the Run after its time to live until it is "done"; absent where there is no archive."""
+ANNOTATION_REQUEST = "maze.dev/request-sha256"
+"""On Runs made with an Idempotency-Key: hash of the request, to tell a repeat from another use of the key."""
+ANNOTATION_PARAMETERS = "maze.dev/parameters"
+"""On problem Runs: which of the parameters were given, not defaults."""
+LABEL_INTERNAL = "maze.dev/internal"
+"""On Workers and their Leases: "true" or "false"."""
+LABEL_HEARTBEAT = "maze.dev/worker-heartbeat"
+"""On the Leases that external workers renew: "true"."""
+
+EXTERNAL_TASK = "@worker"
+"""In place of a task's name in keys of what an external worker reports; the attempt is the assignment's number."""
 
 ENV_REPORT_URL = "MAZE_REPORT_URL"
 ENV_TOKEN = "MAZE_TOKEN"
@@ -35,6 +58,14 @@ def pod_name(run_name: str, run_uid: str, task: str, attempt: int, title: str | 
     run = run_name[:8] if _UUID.fullmatch(run_name) else run_name[:20]
     readable = _NOT_IN_NAMES.sub("-", f"{run}-{(title or task)[:20]}".lower()).strip("-")
     return f"{readable or 'task'}-{digest}"
+
+
+def worker_name(worker_id: str) -> str:
+    """The Kubernetes name of a worker: its id where that can be a name, else a readable start and a hash."""
+    if len(worker_id) <= 63 and _NAME.fullmatch(worker_id):
+        return worker_id
+    readable = _NOT_IN_NAMES.sub("-", worker_id[:30].lower()).strip("-") or "worker"
+    return f"{readable}-{hashlib.sha256(worker_id.encode()).hexdigest()[:16]}"
 
 
 def revision_name(run_uid: str) -> str:

@@ -7,6 +7,9 @@ with `Authorization: Bearer MAZE_TOKEN` (HMAC-SHA256 of "NAMESPACE/POD" in hex).
 /v1/uploads   UploadsRequest -> 200 {"urls": {OUTPUT: presigned PUT URL}}; 409; 503
 /v1/complete  Complete -> 200 once durable (a repeat too); 409 this pod no longer owns the attempt; 503: say it again
 
+/v1/worker-reports  WorkerReport -> 200 once durable (a repeat too); 404 no such Run; 409 the worker does not have the
+              task (any more); 503. The api alone calls it, with `Authorization: Bearer MAZE_API_TOKEN`.
+
 A runner stores its Result at `resultUrl` before it calls /v1/complete, so that a result survives any death.
 """
 
@@ -128,3 +131,18 @@ class Complete(LeaseRequest):
     attempt: int
     task: str
     result: Result
+
+
+class WorkerReport(TypedDict):
+    """What an external worker says of a task that it has; the operator stores it as a Result of names.EXTERNAL_TASK."""
+
+    namespace: str
+    run: str
+    """Name of the Run."""
+    worker: str
+    """Worker id."""
+    outcome: Literal["completed", "failed"]
+    result: NotRequired[Any]
+    """For completed: any JSON; it becomes the output "result"."""
+    error: NotRequired[str]
+    """For failed."""

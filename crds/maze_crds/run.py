@@ -1,4 +1,10 @@
-"""Run: one execution of a workflow. The spec is immutable but for `desiredState`; the operator alone writes the status."""
+"""Run: one execution of a workflow. The operator alone writes the status.
+
+The spec is immutable but for the wishes: `desiredState`, `priority` and `claim`.
+
+A Run with a `problemId` is a task of the Task Executor: it starts once a worker has it. Each time that a worker has it is
+an entry of `status.assignments`, numbered from 1. At most one is open, and it is the last.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +14,7 @@ from typing import Annotated
 from pydantic import Field, JsonValue, WithJsonSchema
 
 from maze_crds.base import Key, Model, TaskName, Time
+from maze_crds.problems import ProblemId
 from maze_crds.workflow import WorkflowSpec
 
 TEXT_LIMIT = 1024
@@ -62,6 +69,17 @@ class WorkflowRef(Model):
     name: Annotated[str, Field(min_length=1, max_length=253)]
 
 
+class Claim(Model):
+    """The wish of an external worker to have the Run: written only while nobody has it, guarded by resourceVersion.
+
+    It decides: who wrote it owns the Run, before the operator has noted it as an assignment.
+    """
+
+    worker: Annotated[str, Field(min_length=1, max_length=253, description="Worker id.")]
+    number: Annotated[int, Field(ge=1, description="Of the assignment it asks for; an older number is void.")]
+    time: Time
+
+
 class RunSpec(Model):
     workflow_ref: Annotated[WorkflowRef | None, Field(description="A Workflow in the same namespace.")] = None
     workflow: Annotated[WorkflowSpec | None, Field(description="The workflow itself.")] = None
@@ -71,6 +89,19 @@ class RunSpec(Model):
     ttl_seconds_after_finished: Annotated[
         int | None, Field(ge=0, le=31536000, description="The Run is deleted this long after its end.")
     ] = None
+    timeout_seconds: Annotated[
+        int | None, Field(ge=1, le=604800, description="Seconds from its start (of each assignment) to its end.")
+    ] = None
+    problem_id: Annotated[
+        ProblemId | None, Field(description="Makes the Run a task of the Task Executor, which waits for a worker.")
+    ] = None
+    priority: Annotated[
+        int, Field(ge=-1000, le=1000, description="Among Runs that wait for a worker: higher first.")
+    ] = 0
+    queued_time: Annotated[
+        Time | None, Field(description="Orders Runs of one priority, finer than creationTimestamp.")
+    ] = None
+    claim: Claim | None = None
 
 
 class FailedAttempt(Model):
@@ -137,6 +168,31 @@ class FirstFailure(Model):
     message: str = ""
 
 
+class AssignmentEnd(StrEnum):
+    """How a worker's time with a Run ended."""
+
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    TIMED_OUT = "TimedOut"
+    CANCELLED = "Cancelled"
+    LOST = "Lost"
+    """The worker went silent; the Run waits for another one."""
+
+
+class Assignment(Model):
+    """One time that a worker has, or had, the Run."""
+
+    number: int
+    worker: Annotated[str, Field(description="Worker id.")]
+    internal: Annotated[bool, Field(description="The Run's own workflow executes it in pods.")] = False
+    start_time: Time
+    start_event: int
+    end: Annotated[AssignmentEnd | None, Field(description="Absent while the worker has it.")] = None
+    end_time: Time | None = None
+    end_event: int | None = None
+    message: str | None = None
+
+
 class RunStatus(Model):
     observed_generation: int = 0
     phase: RunPhase = RunPhase.PENDING
@@ -149,6 +205,11 @@ class RunStatus(Model):
     last_event: Annotated[int, Field(description="Number of the newest event, from 1; 0 before the first.")] = 0
     end_event: int | None = None
     first_failure: FirstFailure | None = None
+    worker: Annotated[str | None, Field(description="Worker id of the last assignment, for people.")] = None
+    assignments: Annotated[
+        list[Assignment],
+        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["number"]}),
+    ] = Field(default_factory=list)
     conditions: Annotated[
         list[Condition],
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
@@ -157,3 +218,15 @@ class RunStatus(Model):
         list[TaskStatus],
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),
     ] = Field(default_factory=list)
+
+    @property
+    def assignment(self) -> Assignment | None:
+        """The open one."""
+        last = self.assignments[-1] if self.assignments else None
+        return last if last is not None and last.end is None else None
+
+
+def valid_claim(spec: RunSpec, status: RunStatus) -> Claim | None:
+    """The claim that owns the Run and is not noted as an assignment yet."""
+    waits = status.phase not in TERMINAL_RUNS and status.assignment is None
+    return spec.claim if spec.claim and waits and spec.claim.number == len(status.assignments) + 1 else None

@@ -1,4 +1,4 @@
-"""Workflow: a template of tasks. Every task has exactly one executor: `python` or `container`."""
+"""Workflow: a template of tasks. Every task has exactly one executor: `python`, `container` or `tool`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, JsonValue, WithJsonSchema
 
 from maze_crds.base import MAX_TASKS, QUANTITY_PATTERN, REFERENCE_PATTERN, Key, Model, TaskName
+from maze_crds.problems import Globs
 
 AnyJson = Annotated[JsonValue, WithJsonSchema({"x-kubernetes-preserve-unknown-fields": True, "nullable": True})]
 JsonSchema = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})]
@@ -47,7 +48,7 @@ class InputPayload(Payload):
 
 
 class Input(Model):
-    """Where one input comes from: exactly one of `value`, `from` and `payload` (the schema asks for one property)."""
+    """Where one input comes from: exactly one of `value`, `from`, `payload` and `template` (the schema asks for one)."""
 
     value: Annotated[AnyJson, Field(description="A literal JSON value.")] = None
     from_: Annotated[
@@ -56,6 +57,10 @@ class Input(Model):
     ] = None
     payload: Annotated[
         InputPayload | None, Field(description="A literal that is too large for this object, or is not JSON.")
+    ] = None
+    template: Annotated[
+        AnyJson,
+        Field(description='Nested JSON in which every object {"from": REFERENCE} stands for what it refers to.'),
     ] = None
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
@@ -101,6 +106,40 @@ class ContainerExecutor(Model):
     image: Annotated[str, Field(min_length=1, max_length=500)]
     command: Annotated[list[str] | None, Field(max_length=256)] = None
     args: Annotated[list[str] | None, Field(max_length=256)] = None
+
+
+class ToolServer(Model):
+    """Where an MCP server is: at a URL (streamable HTTP), or a program that speaks over its standard streams."""
+
+    url: Annotated[str | None, Field(min_length=1, max_length=2048, pattern=r"^https?://")] = None
+    command: Annotated[str | None, Field(min_length=1, max_length=4096)] = None
+    args: Annotated[list[str] | None, Field(max_length=256)] = None
+    env: Annotated[dict[str, str] | None, Field(max_length=256, description="Of the program.")] = None
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {"rule": "has(self.url) != has(self.command)", "message": "give exactly one of url and command"},
+                {
+                    "rule": "has(self.command) || (!has(self.args) && !has(self.env))",
+                    "message": "args and env are for a server that is started by command",
+                },
+            ]
+        }
+    )
+
+
+class ToolExecutor(Model):
+    """A tool of an MCP server. Its arguments are the inputs; its structured result gives the outputs."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    server: Annotated[ToolServer | None, Field(description="Default: the server of the installation.")] = None
+    required_inputs: Annotated[
+        list[Key] | None, Field(max_length=256, description="Inputs that must be there and not null or empty.")
+    ] = None
+    image: Annotated[
+        str | None, Field(min_length=1, max_length=500, description="Python 3.10 or newer with the package mcp.")
+    ] = None
 
 
 class EnvVar(Model):
@@ -150,6 +189,7 @@ class Task(Model):
     display_name: Annotated[str | None, Field(max_length=500)] = None
     python: PythonExecutor | None = None
     container: ContainerExecutor | None = None
+    tool: ToolExecutor | None = None
     inputs: Annotated[dict[Key, Input], Field(max_length=256)] = Field(default_factory=dict)
     outputs: Annotated[
         list[Key] | None, Field(max_length=256, description="Keys that must be there; none declared: any.")
@@ -171,8 +211,8 @@ class Task(Model):
         json_schema_extra={
             "x-kubernetes-validations": [
                 {
-                    "rule": "has(self.python) != has(self.container)",
-                    "message": "give exactly one executor: python or container",
+                    "rule": "[has(self.python), has(self.container), has(self.tool)].filter(given, given).size() == 1",
+                    "message": "give exactly one executor: python, container or tool",
                 },
                 {"rule": "self.name != 'input'", "message": "the name 'input' is taken by run inputs"},
             ]
@@ -185,6 +225,9 @@ class WorkflowSpec(Model):
 
     description: Annotated[str | None, Field(max_length=4096)] = None
     input_schema: Annotated[JsonSchema | None, Field(description="JSON Schema for the inputs of a Run.")] = None
+    problems: Annotated[
+        Globs | None, Field(description="Globs of the problem ids whose Task Executor tasks this workflow executes.")
+    ] = None
     defaults: Defaults | None = None
     parallelism: Annotated[int | None, Field(ge=1, le=10000, description="Tasks at once, at most.")] = None
     tasks: Annotated[

@@ -25,6 +25,8 @@ class ShellSettings:
     port: int
     bind: str
     log_level: str
+    api_token: str = ""
+    """What the api proves itself with when it forwards reports of external workers; empty: none are taken."""
     relist_seconds: float = 60.0
     election_seconds: float = 10.0
     url_seconds: int = 7 * 24 * 3600 - 60
@@ -51,6 +53,9 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> tuple[Settings, Sh
         container_start_timeout=_number(environ, "MAZE_CONTAINER_START_TIMEOUT_SECONDS", 60),
         pod_retention=_number(environ, "MAZE_POD_RETENTION_SECONDS", 3600),
         workflow_missing_timeout=_number(environ, "MAZE_WORKFLOW_MISSING_TIMEOUT_SECONDS", 60),
+        max_assignments=int(_number(environ, "MAZE_MAX_ASSIGNMENTS", 5)),
+        tools_image=environ.get("MAZE_TOOLS_IMAGE") or None,
+        mcp_server_url=environ.get("MCP_SERVER_URL") or None,
     )
     key = _required(environ, "MAZE_RUNNER_HMAC_KEY").encode()
     if len(key) < 32:
@@ -62,6 +67,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> tuple[Settings, Sh
         port=int(_number(environ, "MAZE_REPORT_PORT", 8081)),
         bind=environ.get("MAZE_REPORT_BIND", "0.0.0.0"),
         log_level=environ.get("LOG_LEVEL", "info").upper(),
+        api_token=environ.get("MAZE_API_TOKEN", ""),
     )
     return core, shell
 

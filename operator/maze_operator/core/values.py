@@ -34,6 +34,12 @@ class Settings:
     """The runner enforces the timeout itself and may then still store large outputs; the operator steps in this much later."""
     pod_retention: float = 3600.0
     """Pods of an ended Run are deleted this long after its end; their logs are in the object store."""
+    max_assignments: int = 5
+    """A Run whose worker went silent this many times fails."""
+    tools_image: str | None = None
+    """For tool tasks that name no image; None: they can't run."""
+    mcp_server_url: str | None = None
+    """Of the MCP server for tool tasks that name none."""
     exit_grace: float = 30.0
     """A pod that has reported its result may take this long to exit."""
 
