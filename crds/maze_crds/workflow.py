@@ -103,7 +103,9 @@ class PythonExecutor(Model):
 class ContainerExecutor(Model):
     """Any image. Inputs arrive as JSON in MAZE_INPUTS; outputs are a JSON object in the termination message."""
 
-    image: Annotated[str, Field(min_length=1, max_length=500)]
+    image: Annotated[
+        str, Field(min_length=1, max_length=500, description="maze/runner: the image for Python tasks, as installed.")
+    ]
     command: Annotated[list[str] | None, Field(max_length=256)] = None
     args: Annotated[list[str] | None, Field(max_length=256)] = None
 

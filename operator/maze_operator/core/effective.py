@@ -19,9 +19,13 @@ def timeout_seconds(task: Task, spec: WorkflowSpec) -> int | None:
     return task.timeout_seconds or (spec.defaults.timeout_seconds if spec.defaults else None)
 
 
+BUNDLED_IMAGE = "maze/runner"
+"""In a container task: the image that Python tasks of this installation run in, whatever its tag is."""
+
+
 def image(task: Task, spec: WorkflowSpec, default: str) -> str:
     if task.container is not None:
-        return task.container.image
+        return default if task.container.image == BUNDLED_IMAGE else task.container.image
     own = task.python.image if task.python else None
     return own or (spec.defaults.image if spec.defaults else None) or default
 
