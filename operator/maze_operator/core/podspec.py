@@ -137,7 +137,7 @@ def _user_container(task: Task, workflow: Workflow, settings: Settings) -> Json:
     assert task.container is not None
     container: Json = {
         "name": "task",
-        "image": task.container.image,
+        "image": effective.image(task, workflow.spec, settings.default_image),
         "imagePullPolicy": settings.image_pull_policy,
         "env": [],
         "terminationMessagePolicy": "FallbackToLogsOnError",
