@@ -7,10 +7,10 @@ import logging
 from typing import Any
 
 from maze_crds import names
+from maze_crds.inputs import fill_defaults
 from maze_io.cache import Cache, Changed, Key, Object
 from maze_io.kube import Kube, pods_path, runs_path
 from maze_io.store import AsyncStore, StoreError
-from maze_operator.core.inputs import fill_defaults
 from maze_operator.core.podview import run_uid_of, view_pod
 from maze_operator.core.values import RunView, Settings
 from maze_operator.executor import Executor

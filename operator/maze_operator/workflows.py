@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from maze_crds import names
 from maze_crds.base import API_VERSION
 from maze_crds.graph import check_workflow
+from maze_crds.inputs import check_inputs, fill_defaults
 from maze_crds.run import RunSpec, RunStatus
 from maze_crds.workflow import WorkflowSpec
 from maze_io.kube import Kube, KubeError, resource_path, workflows_path
-from maze_operator.core.inputs import check_inputs, fill_defaults
 from maze_operator.core.podview import parse_time
 from maze_operator.core.values import RunView, Workflow
 

@@ -9,11 +9,11 @@ import pytest
 
 from builders import SETTINGS, T0, at, container_task, pod, python_task, run_view, succeeded, workflow
 from maze_crds import names
+from maze_crds.inputs import check_inputs, fill_defaults
 from maze_crds.protocol import Output, Result
 from maze_crds.run import Cause, FailedAttempt
 from maze_crds.workflow import Retry
 from maze_operator.core.diagnosis import diagnose_ended
-from maze_operator.core.inputs import check_inputs, fill_defaults
 from maze_operator.core.outputs import (
     InputMissing,
     ResultLost,
