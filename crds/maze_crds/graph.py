@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from maze_crds.workflow import Task, WorkflowSpec
+from maze_crds.templates import references
+from maze_crds.workflow import Input, Task, WorkflowSpec
 
 
 class Reference(NamedTuple):
@@ -36,9 +37,19 @@ def dependencies(task: Task) -> frozenset[str]:
     """Names of the tasks that must have succeeded before this one starts."""
     names = set(task.depends_on or ())
     for source in task.inputs.values():
-        if source.from_ is not None and (upstream := parse_reference(source.from_).task) is not None:
-            names.add(upstream)
+        for text in input_references(source):
+            try:
+                upstream = parse_reference(text).task
+            except ValueError:  # in a template; check_workflow names it
+                continue
+            if upstream is not None:
+                names.add(upstream)
     return frozenset(names)
+
+
+def input_references(source: Input) -> list[str]:
+    """The text of each reference in one input: of `from`, or inside a `template`, which may hold what is none."""
+    return [source.from_] if source.from_ is not None else references(source.template)
 
 
 def find_cycle(edges: Mapping[str, Iterable[str]]) -> list[str] | None:
@@ -89,14 +100,18 @@ def _check_task(task: Task, tasks: Mapping[str, Task], spec: WorkflowSpec) -> li
         if name not in tasks
     ]
     for key, source in task.inputs.items():
-        if source.from_ is not None:
-            problem = _check_reference(parse_reference(source.from_), tasks, spec)
+        for text in input_references(source):
+            problem = _check_reference(text, tasks, spec)
             if problem:
-                problems.append(f"input '{key}' of task '{task.name}' refers to {source.from_}, but {problem}")
+                problems.append(f"input '{key}' of task '{task.name}' refers to {text}, but {problem}")
     return problems
 
 
-def _check_reference(reference: Reference, tasks: Mapping[str, Task], spec: WorkflowSpec) -> str | None:
+def _check_reference(text: str, tasks: Mapping[str, Task], spec: WorkflowSpec) -> str | None:
+    try:
+        reference = parse_reference(text)
+    except ValueError:
+        return "that is not a reference: write input.KEY or TASK.output.KEY"
     if reference.task is None:
         schema = spec.input_schema or {}
         declared = schema.get("properties")
