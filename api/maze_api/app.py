@@ -18,6 +18,7 @@ from maze_api.middleware import Envelope
 from maze_api.routes import health, info, langgraph, maze, payloads, scenarios, tasks, workers
 from maze_api.routes import runs as runs_routes
 from maze_api.settings import Settings
+from maze_api.task_index import TaskIndex
 from maze_api.uploads import Uploads
 from maze_io.kube import Kube
 from maze_io.store import AsyncStore, ObjectStore, StoreError
@@ -40,18 +41,19 @@ def create_app(settings: Settings) -> FastAPI:
         runs = Runs(kube, settings.namespace)
         uploads = Uploads(max(UPLOADS_BYTES, settings.max_body_bytes))
         drafts = Drafts(store, settings.runner_python)
-        found = Services(settings, store, runs, drafts, uploads, Logs(logs_kube, runs, store))
+        logs = Logs(logs_kube, runs, store)
+        found = Services(settings, store, runs, drafts, uploads, logs, tasks=TaskIndex(runs))
         app.state.services = found
-        tasks = [
+        background = [
             asyncio.create_task(_watched(found), name="watch-runs"),
             asyncio.create_task(_ensure_bucket(store), name="ensure-bucket"),
         ]
         try:
             yield
         finally:
-            for task in tasks:
+            for task in background:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*background, return_exceptions=True)
             store.close()
             await logs_kube.close()
             await kube.close()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
 
 from maze_api import metrics
 from maze_api.errors import Conflict, Unavailable
 from maze_crds import names
 from maze_crds.run import TERMINAL_RUNS, DesiredState, RunStatus, TaskStatus
+from maze_io.cache import OnChange
 from maze_io.kube import Cache, Kube, KubeError, Object, runs_path
 
 
@@ -86,6 +87,22 @@ class Runs:
     async def follow(self) -> None:
         """Keep the cache; ends only by cancel."""
         await self._cache.follow(self.kube.list_and_watch(runs_path(self.namespace)))
+
+    def subscribe(self, on_change: OnChange) -> Callable[[], None]:
+        """Be told of every change, ((namespace, name), old, new), once it is in the cache; returns what ends that."""
+        return self._cache.subscribe(on_change)
+
+    def put(self, obj: Object) -> None:
+        """Take in what the API server answered to a write of ours, before the watch tells of it."""
+        self._cache.put(obj)
+
+    def object(self, name: str) -> Object | None:
+        """The Run as the cache has it. Shared: treat it as frozen."""
+        return self._cache.get(self.namespace, name)
+
+    def objects(self) -> Iterator[Object]:
+        """All Runs in the cache, in no order."""
+        return iter(self._cache)
 
     async def create(self, run: Object) -> None:
         """Create a Run whose name the caller has chosen, so that saying it twice makes one.

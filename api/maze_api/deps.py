@@ -13,6 +13,7 @@ from maze_api.drafts import Drafts
 from maze_api.errors import NotFound
 from maze_api.logs import Logs
 from maze_api.settings import Settings
+from maze_api.task_index import TaskIndex
 from maze_api.uploads import Uploads
 from maze_io.store import AsyncStore
 
@@ -22,6 +23,7 @@ class Services:
     """Clients and caches of this process.
 
     Attributes:
+        tasks: the Runs that are tasks of the Task Executor, as `runs` has them.
         problem: why the watch of Runs has ended for good (a fault of ours), or None.
     """
 
@@ -31,6 +33,7 @@ class Services:
     drafts: Drafts
     uploads: Uploads
     logs: Logs
+    tasks: TaskIndex
     problem: str | None = None
 
 

@@ -1,0 +1,152 @@
+"""A Run with a problemId as a task of the Task Executor. Pure.
+
+    Run                                         task
+    Succeeded                                   completed
+    Failed, reason TimedOut                     timeout
+    Failed                                      failed
+    Cancelled                                   cancelled
+    a worker has it, or has claimed it          running
+    else                                        pending
+
+Reads the raw object: thousands of tasks change often, and models cost a hundred times as much.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from maze_crds.run import AssignmentEnd, DesiredState, RunPhase
+from maze_io.kube import Object
+
+TIMED_OUT = "TimedOut"
+"""status.reason of a Run that a time limit ended."""
+EPOCH = datetime.fromtimestamp(0, UTC)
+
+Order: TypeAlias = tuple[int, datetime, str]
+"""(-priority, queued, name): who is served first."""
+
+
+class TaskState(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+
+
+ENDED_STATES = frozenset({TaskState.COMPLETED, TaskState.FAILED, TaskState.TIMEOUT, TaskState.CANCELLED})
+_ENDS = {RunPhase.SUCCEEDED: TaskState.COMPLETED, RunPhase.CANCELLED: TaskState.CANCELLED}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """One state of a task.
+
+    Attributes:
+        id: name of the Run.
+        worker_id: who has it, or had it last when it ended; None while it waits.
+        internal: whether that is an internal worker; None: nobody has it.
+        order: its place in the queue, see Order.
+        waits: nobody has it, and somebody may take it: it is pending and not about to be cancelled.
+        started_at: when that worker got it.
+        inputs: spec.inputs.
+        obj: the Run, as Kubernetes has it. Shared: treat it as frozen.
+    """
+
+    id: str
+    uid: str
+    problem_id: str
+    state: TaskState
+    worker_id: str | None
+    internal: bool | None
+    priority: int
+    order: Order
+    waits: bool
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    inputs: dict[str, Any]
+    obj: Object
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED_STATES
+
+
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    worker: str | None = None
+    internal: bool | None = None
+    since: datetime | None = None
+
+
+def is_task(obj: Object) -> bool:
+    """Whether a Run is a task of the Task Executor."""
+    return bool(obj["spec"].get("problemId"))
+
+
+def view_task(obj: Object) -> TaskView:
+    """The task that a Run with a problemId is."""
+    metadata, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
+    phase = status.get("phase") or RunPhase.PENDING
+    state = _ENDS.get(phase)
+    if phase == RunPhase.FAILED:
+        state = TaskState.TIMEOUT if status.get("reason") == TIMED_OUT else TaskState.FAILED
+    holder = _holder(spec, status, state)
+    if state is None:
+        state = TaskState.PENDING if holder.worker is None else TaskState.RUNNING
+    made = parse_time(spec.get("queuedTime") or metadata.get("creationTimestamp")) or EPOCH
+    priority = int(spec.get("priority") or 0)
+    return TaskView(
+        id=metadata["name"],
+        uid=metadata["uid"],
+        problem_id=spec["problemId"],
+        state=state,
+        worker_id=holder.worker,
+        internal=holder.internal,
+        priority=priority,
+        order=(-priority, made, metadata["name"]),
+        waits=state is TaskState.PENDING and (spec.get("desiredState") or "Running") == DesiredState.RUNNING,
+        created_at=made,
+        updated_at=max(made, *_changes(spec, status)),
+        started_at=holder.since,
+        completed_at=parse_time(status.get("completionTime")),
+        inputs=spec.get("inputs") or {},
+        obj=obj,
+    )
+
+
+def _holder(spec: Object, status: Object, ended: TaskState | None) -> _Holder:
+    """Who has the task, or had it when it ended: what run.valid_claim and RunStatus.assignment say."""
+    assignments = status.get("assignments") or ()
+    last = assignments[-1] if assignments else None
+    if last is not None and (ended or not last.get("end")):
+        if ended is TaskState.CANCELLED and last.get("end") == AssignmentEnd.LOST:
+            return _Holder()  # it waited for another worker
+        return _Holder(last["worker"], bool(last.get("internal")), parse_time(last["startTime"]))
+    claim = spec.get("claim")
+    if claim and not ended and claim["number"] == len(assignments) + 1:
+        return _Holder(claim["worker"], False, parse_time(claim["time"]))
+    return _Holder()
+
+
+def _changes(spec: Object, status: Object) -> list[datetime]:
+    """When something happened to the task that a status shows."""
+    last = (status.get("assignments") or ({},))[-1]
+    claim = spec.get("claim") or {}
+    texts = (last.get("startTime"), last.get("endTime"), status.get("completionTime"), claim.get("time"))
+    return [found for text in texts if (found := parse_time(text)) is not None] or [EPOCH]
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """RFC 3339, in UTC. What Kubernetes takes for a time and Python does not is none: one Run must not stop the watch."""
+    try:
+        found = datetime.fromisoformat(text) if text else None
+        return found if found is None or found.tzinfo is UTC else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
