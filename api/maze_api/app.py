@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from fastapi import FastAPI
 
@@ -20,6 +20,7 @@ from maze_api.routes import runs as runs_routes
 from maze_api.settings import Settings
 from maze_api.task_index import TaskIndex
 from maze_api.uploads import Uploads
+from maze_api.worker_cache import Workers
 from maze_io.kube import Kube
 from maze_io.store import AsyncStore, ObjectStore, StoreError
 
@@ -42,10 +43,13 @@ def create_app(settings: Settings) -> FastAPI:
         uploads = Uploads(max(UPLOADS_BYTES, settings.max_body_bytes))
         drafts = Drafts(store, settings.runner_python)
         logs = Logs(logs_kube, runs, store)
-        found = Services(settings, store, runs, drafts, uploads, logs, tasks=TaskIndex(runs))
+        found = Services(
+            settings, store, runs, drafts, uploads, logs, TaskIndex(runs), Workers(kube, settings.namespace)
+        )
         app.state.services = found
         background = [
-            asyncio.create_task(_watched(found), name="watch-runs"),
+            asyncio.create_task(_watched(found, "Runs", found.runs.follow), name="watch-runs"),
+            asyncio.create_task(_watched(found, "Workers", found.workers.follow), name="watch-workers"),
             asyncio.create_task(_ensure_bucket(store), name="ensure-bucket"),
         ]
         try:
@@ -66,13 +70,13 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-async def _watched(found: Services) -> None:
-    """The watch of Runs. It never ends by itself; should it, /health fails and the pod is restarted."""
+async def _watched(found: Services, kind: str, follow: Callable[[], Awaitable[None]]) -> None:
+    """A watch. It never ends by itself; should it, /health fails and the pod is restarted."""
     try:
-        await found.runs.follow()
+        await follow()
     except Exception as error:
-        found.problem = f"the watch of Runs ended: {error!r}"
-        log.exception("the watch of Runs ended")
+        found.problem = f"the watch of {kind} ended: {error!r}"
+        log.exception("the watch of %s ended", kind)
 
 
 async def _ensure_bucket(store: AsyncStore) -> None:

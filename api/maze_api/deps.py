@@ -15,6 +15,7 @@ from maze_api.logs import Logs
 from maze_api.settings import Settings
 from maze_api.task_index import TaskIndex
 from maze_api.uploads import Uploads
+from maze_api.worker_cache import Workers
 from maze_io.store import AsyncStore
 
 
@@ -34,6 +35,7 @@ class Services:
     uploads: Uploads
     logs: Logs
     tasks: TaskIndex
+    workers: Workers
     problem: str | None = None
 
 
