@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-DISTS := crds operator api runner-image sdk cluster
+DISTS := crds operator api runner-image tools sdk cluster
 
 .PHONY: help up down demo test unit integration e2e check fix lock crds
 
@@ -47,9 +47,10 @@ crds: $(VENV)/.ready  ## write the CRD YAML from the models
 	@$(PY) -m maze_crds.generate crds
 
 LOCK := $(VENV)/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --no-annotate \
-	--python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-package maze-crds --no-emit-package maze-runner
+	--python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-package maze-crds --no-emit-package maze-runner --no-emit-package maze-tools
 lock: $(VENV)/.ready  ## pin dependencies again, with hashes and without addresses
 	@for d in operator api runner-image; do $(LOCK) $$d/pyproject.toml -o $$d/requirements.lock; done
+	@$(LOCK) --extra mcp tools/pyproject.toml -o tools/requirements.lock
 	@$(LOCK) --all-extras --group dev $(DISTS:%=%/pyproject.toml) -o requirements-dev.lock
 
 integration: up  ## real API server, object store and processes

@@ -140,7 +140,7 @@ class ToolExecutor(Model):
         list[Key] | None, Field(max_length=256, description="Inputs that must be there and not null or empty.")
     ] = None
     image: Annotated[
-        str | None, Field(min_length=1, max_length=500, description="Python 3.10 or newer with the package mcp.")
+        str | None, Field(min_length=1, max_length=500, description="Python 3.10 or newer with the package mcp 2.")
     ] = None
 
 

@@ -17,9 +17,11 @@ from maze_crds.protocol import Result
 from maze_crds.workflow import Task
 from maze_io.kube import KubeError, pods_path, resource_path, runs_path
 from maze_io.store import StoreError
+from maze_operator.core.effective import runs_in_runner
 from maze_operator.core.outputs import InputMissing, ResultLost, Upstream, container_inputs, failed_result
 from maze_operator.core.podspec import PodNotPossible, build_pod, pod_name, uses_bundled_image
 from maze_operator.core.podview import run_uid_of
+from maze_operator.core.toolinputs import check_required, choose_server
 from maze_operator.core.values import (
     STORE_UNAVAILABLE,
     Action,
@@ -91,7 +93,7 @@ class Executor:
             worker.dirty.set()
             return
         try:
-            if task.python is not None and not uses_bundled_image(task, view.workflow, self._engine.core):
+            if runs_in_runner(task) and not uses_bundled_image(task, view.workflow, self._engine.core):
                 await self._deliver_runner(view.namespace)
             created = await self._engine.kube.post(pods_path(view.namespace), pod)
         except KubeError as error:
@@ -117,7 +119,11 @@ class Executor:
             raise error
 
     async def _environment(self, view: RunView, workflow: Workflow, task: Task, attempt: AttemptId) -> list[Json]:
-        if task.python is not None:
+        if task.tool is not None:
+            choose_server(task, self._engine.core)
+            if task.tool.required_inputs:
+                check_required(task, self._engine.run_inputs(view), await self.upstream(view, task))
+        if runs_in_runner(task):
             token = make_token(self._engine.shell.hmac_key, view.namespace, pod_name(view, task, attempt))
             return [{"name": names.ENV_TOKEN, "value": token}]
         values = container_inputs(task, self._engine.run_inputs(view), await self.upstream(view, task))

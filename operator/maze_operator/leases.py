@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import base64
+from datetime import UTC, datetime
 
 from maze_crds import names
 from maze_crds.protocol import Lease, Stored
+from maze_crds.workflow import PythonExecutor
 from maze_operator.core import effective
-from maze_operator.core.outputs import lease_inputs
+from maze_operator.core.deadline import deadline, lease_timeout
+from maze_operator.core.outputs import InputMissing, lease_inputs
+from maze_operator.core.podspec import PodNotPossible
 from maze_operator.core.values import AttemptId, RunView
 from maze_operator.engine import Engine
+from maze_operator.toolcall import call_lease
 
 INLINE_CODE = 65536
 """Bytes of pickled code that travel inside the lease."""
@@ -19,12 +24,11 @@ async def make_lease(engine: Engine, view: RunView, attempt: AttemptId) -> Lease
     """The lease of an attempt.
 
     Raises:
-        InputMissing: an input was not given by the Run or the task before.
+        InputMissing: an input was not given by the Run or the task before, or a tool has no server.
         StoreError: a result can't be read.
     """
     assert view.workflow is not None
     task = view.workflow.tasks[attempt.task]
-    assert task.python is not None
     store, seconds = engine.store.store, engine.shell.url_seconds
     attempts = {status.name: status.attempt for status in view.status.tasks}
     inputs = lease_inputs(
@@ -44,22 +48,34 @@ async def make_lease(engine: Engine, view: RunView, attempt: AttemptId) -> Lease
         "resultUrl": store.presign_put(names.result_key(view.uid, attempt.task, attempt.attempt), seconds),
         "logUrl": store.presign_put(names.log_key(view.uid, attempt.task, attempt.attempt), seconds),
     }
-    timeout = effective.timeout_seconds(task, view.workflow.spec)
+    own = effective.timeout_seconds(task, view.workflow.spec)
+    timeout = lease_timeout(own, deadline(view.spec, view.status), datetime.now(UTC))
     if timeout is not None:
         lease["timeoutSeconds"] = timeout
-    if task.python.source is not None:
-        lease["source"] = task.python.source
-    if task.python.function is not None:
-        lease["function"] = task.python.function
-    if task.python.call is not None:
-        lease["call"] = task.python.call
-    if task.python.python_version is not None:
-        lease["pythonVersion"] = task.python.python_version
-    if task.python.code is not None:
-        code = task.python.code
-        lease["code"] = {"sha256": code.sha256, "size": code.size, "url": store.presign_get(code.key, seconds)}
-        await _inline_small(engine, lease["code"], code.key)
+    if task.tool is not None:
+        try:
+            lease.update(call_lease(task, engine.core))
+        except PodNotPossible as error:  # the operator's settings have changed since it made the pod
+            raise InputMissing(str(error), error.reason) from None
+    elif task.python is not None:
+        await _add_code(engine, lease, task.python)
     return lease
+
+
+async def _add_code(engine: Engine, lease: Lease, python: PythonExecutor) -> None:
+    if python.source is not None:
+        lease["source"] = python.source
+    if python.function is not None:
+        lease["function"] = python.function
+    if python.call is not None:
+        lease["call"] = python.call
+    if python.python_version is not None:
+        lease["pythonVersion"] = python.python_version
+    if python.code is not None:
+        code = python.code
+        url = engine.store.store.presign_get(code.key, engine.shell.url_seconds)
+        lease["code"] = {"sha256": code.sha256, "size": code.size, "url": url}
+        await _inline_small(engine, lease["code"], code.key)
 
 
 async def _inline_small(engine: Engine, code: Stored, key: str) -> None:

@@ -15,7 +15,7 @@ from maze_runner.inputs import load_inputs
 from maze_runner.operator import VARIABLES
 from maze_runner.returned import check_result, write_outputs
 from maze_runner.standin import install
-from maze_runner.trace import format_user_traceback, say_exception
+from maze_runner.trace import format_user_traceback, named_reason, say_exception, say_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,6 +105,10 @@ def execute(lease: Json, files: Dict[str, str], folder: str) -> Json:
     except SystemExit as error:
         return {"failure": _exited(error.code).failure}
     except BaseException as error:  # noqa: BLE001 - user code runs here
+        reason = named_reason(error)
+        if reason is not None:
+            _print(f"{say_text(error)}\n")
+            return {"failure": Failed(USER_ERROR, reason, say_text(error)).failure}
         text = format_user_traceback(error)
         _print(text)
         return {"failure": Failed(USER_ERROR, "UserException", say_exception(error), text).failure}

@@ -7,6 +7,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Optional
 
+REASON_LIMIT = 64
+"""Characters."""
+
 _OWN = __file__.rsplit("/", 1)[0] + "/"
 
 
@@ -16,11 +19,27 @@ def say_exception(error: BaseException) -> str:
     name = kind.__qualname__
     if kind.__module__ not in ("builtins", "__main__", "maze_task"):
         name = f"{kind.__module__}.{name}"
-    try:
-        text = " ".join(str(error).split())
-    except Exception:  # noqa: BLE001 - the user's __str__ may do anything
-        text = "<its text can't be shown>"
+    text = say_text(error)
     return f"{name}: {text}" if text else name
+
+
+def say_text(error: BaseException) -> str:
+    """The text alone, on one line; never fails."""
+    try:
+        return " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - the user's __str__ may do anything
+        return "<its text can't be shown>"
+
+
+def named_reason(error: BaseException) -> Optional[str]:
+    """The reason that an exception gives itself by an attribute `maze_reason`: one CamelCase word. Its text is then all
+    there is to say: no traceback."""
+    try:
+        reason = getattr(error, "maze_reason", None)
+    except Exception:  # noqa: BLE001 - as above
+        return None
+    fits = isinstance(reason, str) and reason.isascii() and reason.isalnum() and len(reason) <= REASON_LIMIT
+    return str(reason) if fits and reason[:1].isupper() else None
 
 
 def format_user_traceback(error: BaseException) -> str:

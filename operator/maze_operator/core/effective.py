@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from maze_crds.workflow import Resources, Retry, Task, WorkflowSpec
+from maze_operator.core.values import Settings
 
 
 def retry_policy(task: Task, spec: WorkflowSpec) -> Retry:
@@ -23,11 +24,19 @@ BUNDLED_IMAGE = "maze/runner"
 """In a container task: the image that Python tasks of this installation run in, whatever its tag is."""
 
 
-def image(task: Task, spec: WorkflowSpec, default: str) -> str:
+def runs_in_runner(task: Task) -> bool:
+    """Whether our runner executes the task in its pod, and asks for its lease: python and tool tasks."""
+    return task.container is None
+
+
+def image(task: Task, spec: WorkflowSpec, settings: Settings) -> str | None:
+    """None: a tool task that names no image, where the installation has none for tools."""
     if task.container is not None:
-        return default if task.container.image == BUNDLED_IMAGE else task.container.image
+        return settings.default_image if task.container.image == BUNDLED_IMAGE else task.container.image
+    if task.tool is not None:
+        return task.tool.image or settings.tools_image
     own = task.python.image if task.python else None
-    return own or (spec.defaults.image if spec.defaults else None) or default
+    return own or (spec.defaults.image if spec.defaults else None) or settings.default_image
 
 
 def _given(model: Resources | Retry | None) -> dict[str, object]:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from maze_crds.graph import parse_reference
+from maze_crds.graph import Reference, parse_reference
 from maze_crds.protocol import LeasedInput, Output, Result, Stored
 from maze_crds.run import Cause
-from maze_crds.workflow import InputPayload, Task
+from maze_crds.templates import fill, find_reference
+from maze_crds.workflow import Input, InputPayload, Task
 from maze_operator.core.diagnosis import failure
 from maze_operator.core.podspec import PodNotPossible
 from maze_operator.core.values import Ended
@@ -22,6 +23,10 @@ Upstream = Mapping[str, Result]
 
 class InputMissing(Exception):
     """An input can't be had; the text says which, and what there is instead."""
+
+    def __init__(self, message: str, reason: str = "MissingInput") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class ResultLost(Exception):
@@ -68,8 +73,7 @@ def failed_result(now: str, error: InputMissing | ResultLost | PodNotPossible) -
     if isinstance(error, ResultLost):
         why = failure(Cause.STORAGE, "ResultLost", str(error))
     else:
-        reason = error.reason if isinstance(error, PodNotPossible) else "MissingInput"
-        why = failure(Cause.USER_ERROR, reason, str(error))
+        why = failure(Cause.USER_ERROR, error.reason, str(error))
     return {
         "startTime": now,
         "completionTime": now,
@@ -87,25 +91,52 @@ def lease_inputs(
 ) -> dict[str, LeasedInput]:
     """Inputs as a runner takes them. `stored_at(task, output)` is the key of a large output, `presign` makes its URL.
 
+    An input of a tool task that the Run does not give is left out, so that the tool's own default holds.
+
     Raises:
         InputMissing: the Run or the upstream task did not give it.
     """
     leased: dict[str, LeasedInput] = {}
     for key, source in task.inputs.items():
+        reference = reference_of(source)
         if source.payload is not None:
             leased[key] = _from_payload(source.payload, presign)
-        elif source.from_ is None:
-            leased[key] = {"value": source.value}
-        else:
-            reference = parse_reference(source.from_)
-            if reference.task is None:
-                leased[key] = {"value": _run_input(run_inputs, reference.key, key)}
-            else:
-                output = _output(upstream, reference.task, reference.key, key)
-                leased[key] = _from_output(
-                    output, partial(_presigned, presign, stored_at, reference.task, reference.key)
-                )
+        elif reference is None:
+            leased[key] = {"value": _literal(task, key, source, run_inputs, upstream)}
+        elif reference.task is not None:
+            output = _output(upstream, reference.task, reference.key, key)
+            leased[key] = _from_output(output, partial(_presigned, presign, stored_at, reference.task, reference.key))
+        elif reference.key in run_inputs or task.tool is None:
+            leased[key] = {"value": _run_input(run_inputs, reference.key, key)}
     return leased
+
+
+def reference_of(source: Input) -> Reference | None:
+    """What the input as a whole refers to, if it does; a template that is nothing but a reference counts."""
+    text = source.from_ if source.from_ is not None else find_reference(source.template)
+    return parse_reference(text) if text is not None else None
+
+
+def _literal(task: Task, key: str, source: Input, run_inputs: Mapping[str, Any], upstream: Upstream) -> Any:
+    """A value, or a template with its references filled in; null stands for what a tool task is not given."""
+    if source.template is None:
+        return source.value
+
+    def resolve(text: str) -> Any:
+        reference = parse_reference(text)
+        if reference.task is None:
+            if task.tool is not None:
+                return run_inputs.get(reference.key)
+            return _run_input(run_inputs, reference.key, key)
+        output = _output(upstream, reference.task, reference.key, key)
+        if "value" not in output:
+            raise InputMissing(
+                f"input '{key}' has {text} inside a template, but that is a Python object or file, or larger than 64 KiB;"
+                " a template takes plain JSON values, so make it an input of its own"
+            )
+        return output["value"]
+
+    return fill(source.template, resolve)
 
 
 def container_inputs(task: Task, run_inputs: Mapping[str, Any], upstream: Upstream) -> dict[str, Any]:

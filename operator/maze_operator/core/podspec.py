@@ -38,11 +38,11 @@ def build_pod(
     """`scale` multiplies the memory; `env` is what the shell adds (tokens, inputs).
 
     Raises:
-        PodNotPossible: shared GPUs asked for and not configured.
+        PodNotPossible: shared GPUs, or an image for tools, asked for and not configured.
     """
     task = workflow.tasks[attempt.task]
     wanted = effective.resources(task, workflow.spec)
-    build = _runner_container if task.python is not None else _user_container
+    build = _runner_container if effective.runs_in_runner(task) else _user_container
     container = build(task, workflow, settings)
     container["env"] = [*({"name": e.name, "value": e.value} for e in task.env or ()), *container["env"], *env]
     container["resources"] = build_resources(wanted, scale, settings)
@@ -94,8 +94,19 @@ def _metadata(run: RunView, task: Task, attempt: AttemptId) -> Json:
 
 
 def uses_bundled_image(task: Task, workflow: Workflow, settings: Settings) -> bool:
-    """Whether the task runs in the image that has the runner built in."""
-    return effective.image(task, workflow.spec, settings.default_image) == settings.default_image
+    """Whether the task runs in an image that has the runner built in."""
+    return effective.image(task, workflow.spec, settings) in (settings.default_image, settings.tools_image)
+
+
+def _image(task: Task, workflow: Workflow, settings: Settings) -> str:
+    found = effective.image(task, workflow.spec, settings)
+    if found is None:
+        raise PodNotPossible(
+            "ToolsImageNotConfigured",
+            "this installation has no image for tool tasks; set MAZE_TOOLS_IMAGE on the operator, or name in tool.image"
+            " one that has Python 3.10 or newer and the package mcp 2 or newer",
+        )
+    return found
 
 
 def _runner_container(task: Task, workflow: Workflow, settings: Settings) -> Json:
@@ -105,7 +116,7 @@ def _runner_container(task: Task, workflow: Workflow, settings: Settings) -> Jso
         command = ["python3", "-S", "-m", "maze_runner"]
     container: Json = {
         "name": "task",
-        "image": effective.image(task, workflow.spec, settings.default_image),
+        "image": _image(task, workflow, settings),
         "imagePullPolicy": settings.image_pull_policy,
         "command": command,
         "workingDir": WORK_DIRECTORY,
@@ -137,7 +148,7 @@ def _user_container(task: Task, workflow: Workflow, settings: Settings) -> Json:
     assert task.container is not None
     container: Json = {
         "name": "task",
-        "image": effective.image(task, workflow.spec, settings.default_image),
+        "image": _image(task, workflow, settings),
         "imagePullPolicy": settings.image_pull_policy,
         "env": [],
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -151,7 +162,7 @@ def _user_container(task: Task, workflow: Workflow, settings: Settings) -> Json:
 
 
 def _volumes(task: Task, workflow: Workflow, settings: Settings) -> Json:
-    if task.python is None:
+    if not effective.runs_in_runner(task):
         return {}
     volumes: list[Json] = [{"name": "work", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]
     if not uses_bundled_image(task, workflow, settings):

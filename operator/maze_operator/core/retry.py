@@ -16,7 +16,19 @@ _BUDGET = {
 }
 
 NEVER_RETRIED = frozenset(
-    {"CodeNotLoadable", "MissingInput", "ResultLost", "PodRejected", "InvalidImageName", "SharedGPUNotConfigured"}
+    {
+        "CodeNotLoadable",
+        "MissingInput",
+        "RequiredInputMissing",
+        "InputNotJSON",
+        "ResultLost",
+        "PodRejected",
+        "InvalidImageName",
+        "SharedGPUNotConfigured",
+        "ToolsImageNotConfigured",
+        "ToolServerNotConfigured",
+        "ToolImageUnusable",
+    }
 )
 """Reasons that another attempt can't change."""
 
