@@ -34,7 +34,7 @@ async def serve(core: Settings, shell: ShellSettings, store: AsyncStore) -> None
     archive = build_archive()
     core = replace(core, runner_config_map=f"maze-runner-{hashlib.sha256(archive).hexdigest()[:10]}")
     kube = await Kube.connect()
-    server = Server(shell.hmac_key)
+    server = Server(shell.hmac_key, shell.api_token)
     http = web.AppRunner(server.application(), access_log=None)
     await http.setup()
     await web.TCPSite(http, shell.bind, shell.port).start()

@@ -13,6 +13,7 @@ from maze_io.kube import Kube, pods_path, runs_path
 from maze_io.store import AsyncStore, StoreError
 from maze_operator.core.podview import run_uid_of, view_pod
 from maze_operator.core.values import RunView, Settings
+from maze_operator.crew import Dispatch, Heartbeats, Nobody
 from maze_operator.executor import Executor
 from maze_operator.results import Results
 from maze_operator.settings import ShellSettings
@@ -28,6 +29,8 @@ class Engine:
         self.kube, self.store, self.core, self.shell = kube, store, core, shell
         self.results = Results(store)
         self.executor = Executor(self, archive)
+        self.dispatch: Dispatch = Nobody()
+        self.heartbeats: Heartbeats = Nobody()
         self.runs = Cache(self._run_changed)
         self.pods = Cache(self._pod_changed)
         self.ready = False

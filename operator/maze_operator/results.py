@@ -50,10 +50,12 @@ class Results:
         self.remember(run_uid, attempt, result)
         return result
 
-    async def put(self, run_uid: str, attempt: AttemptId, result: Result) -> None:
+    async def put(self, run_uid: str, attempt: AttemptId, result: Result, remember: bool = True) -> None:
+        """Durable when it returns. remember=False: not expected to be read again, so it takes no memory."""
         key = names.result_key(run_uid, attempt.task, attempt.attempt)
         await self._store.put(key, json.dumps(result, separators=(",", ":")).encode())
-        self.remember(run_uid, attempt, result)
+        if remember:
+            self.remember(run_uid, attempt, result)
 
     async def find(self, run_uid: str, task: Task, attempt: AttemptId, pod: PodView | None, now: Any) -> Result | None:
         """The result an attempt has left: in the store, or in the termination message of a container that ended well."""

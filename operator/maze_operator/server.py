@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from pydantic import TypeAdapter, ValidationError
 
 from maze_crds import names
-from maze_crds.protocol import Complete, LeaseRequest, UploadsRequest
+from maze_crds.protocol import Complete, LeaseRequest, UploadsRequest, WorkerReport
 from maze_crds.run import TaskPhase
 from maze_io.kube import KubeError
 from maze_io.store import StoreError
@@ -23,7 +23,8 @@ from maze_operator.core.podview import run_uid_of, view_pod
 from maze_operator.core.values import AttemptId, PodView, Started
 from maze_operator.engine import Engine
 from maze_operator.leases import make_lease
-from maze_operator.tokens import token_fits
+from maze_operator.reports import NotJson, take_report
+from maze_operator.tokens import bearer_fits, token_fits
 from maze_operator.worker import Gone, RunWorker
 
 log = logging.getLogger(__name__)
@@ -34,14 +35,17 @@ DURABLE_SECONDS = 20.0
 """How long a report waits to be written before the runner is told to say it again."""
 
 LEASE, UPLOADS, COMPLETE = TypeAdapter(LeaseRequest), TypeAdapter(UploadsRequest), TypeAdapter(Complete)
-REQUESTS = Counter("maze_operator_runner_requests_total", "Requests of runners.", ["call", "status"])
+REPORT = TypeAdapter(WorkerReport)
+REQUESTS = Counter(
+    "maze_operator_runner_requests_total", "Requests of runners, and reports of workers.", ["call", "status"]
+)
 
 
 class Server:
     """Answers 503 while this process does not lead or does not know all Runs and pods yet."""
 
-    def __init__(self, hmac_key: bytes) -> None:
-        self._key = hmac_key
+    def __init__(self, hmac_key: bytes, api_token: str = "") -> None:
+        self._key, self._api_token = hmac_key, api_token
         self.engine: Engine | None = None
 
     def application(self) -> web.Application:
@@ -51,6 +55,7 @@ class Server:
                 web.post("/v1/lease", self._guarded("lease", LEASE, self._lease)),
                 web.post("/v1/uploads", self._guarded("uploads", UPLOADS, self._uploads)),
                 web.post("/v1/complete", self._guarded("complete", COMPLETE, self._complete)),
+                web.post("/v1/worker-reports", self._worker_reports),
                 web.get("/healthz", self._health),
                 web.get("/readyz", self._ready),
                 web.get("/metrics", self._metrics),
@@ -137,6 +142,32 @@ class Server:
         except TimeoutError:
             return _later("the report is not written yet")
         return web.json_response({})
+
+    async def _worker_reports(self, request: web.Request) -> web.Response:
+        response = await self._worker_report(request)
+        REQUESTS.labels("worker-reports", str(response.status)).inc()
+        return response
+
+    async def _worker_report(self, request: web.Request) -> web.Response:
+        if not bearer_fits(self._api_token, request.headers.get("Authorization", "")):
+            return _say(401, "only the api may forward reports of workers, with MAZE_API_TOKEN as its bearer token")
+        try:
+            report = REPORT.validate_json(await request.read())
+        except ValidationError as error:
+            return _say(400, str(error))
+        engine = self.engine
+        if engine is None or not engine.ready:
+            return _later("the operator is starting")
+        try:
+            answer = await take_report(engine, report)
+        except NotJson as error:
+            return _say(400, str(error))
+        except (KubeError, StoreError) as error:
+            log.warning("%s: %s", request.path, error)
+            return _later(str(error))
+        if answer.status == 503:
+            return _later(answer.detail)
+        return _say(answer.status, answer.detail) if answer.detail else web.json_response({}, status=answer.status)
 
     async def _health(self, request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})

@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from maze_crds.base import API_VERSION
+from maze_crds.names import EXTERNAL_TASK
 from maze_crds.protocol import Result
 from maze_crds.run import TERMINAL_RUNS, RunSpec, RunStatus, TaskStatus
 from maze_io.kube import KubeError, runs_path
 from maze_operator.core.admission import ACTIVE
+from maze_operator.core.assignment import external_holder
 from maze_operator.core.plan import attempts_to_look_up, plan
 from maze_operator.core.values import AttemptId, Facts, PodView, Refused, RunView, Started
 from maze_operator.workflows import Resolved, read_spec, resolve, view_run
@@ -42,6 +44,8 @@ class RunWorker:
         self.started: dict[AttemptId, Started] = {}
         self.refused: dict[AttemptId, Refused] = {}
         self.reports: dict[AttemptId, tuple[Result, list[asyncio.Future[None]]]] = {}
+        self.reporting = asyncio.Lock()
+        """Held while the report of an external worker is weighed and stored: the first one stands."""
         self.cold = True
         self.ended = False
         self.pods: dict[AttemptId, PodView] = {}
@@ -66,6 +70,7 @@ class RunWorker:
                 if wait is None and self.ended and not self.dirty.is_set():
                     return
             except Gone:
+                self._abandon()
                 return
             except asyncio.CancelledError:
                 raise
@@ -81,6 +86,15 @@ class RunWorker:
                     exc_info=not expected,
                 )
                 wait, delay = delay, min(delay * 2, SLOW)
+
+    def _abandon(self) -> None:
+        """Nobody will ever write what is still waited for."""
+        for _, waiting in self.reports.values():
+            for done in waiting:
+                if not done.done():
+                    done.set_exception(Gone())
+                    done.exception()  # who does not wait for it need not be told
+        self.reports.clear()
 
     def report(self, attempt: AttemptId, result: Result) -> asyncio.Future[None]:
         """Take in a result; the future is done once it is in the status."""
@@ -136,7 +150,19 @@ class RunWorker:
             for attempt in wanted:
                 task, pod = view.workflow.tasks[attempt.task], self.pods.get(attempt)
                 results[attempt] = await self.engine.results.find(self.uid, task, attempt, pod, datetime.now(UTC))
-        return Facts(results, dict(self.started), dict(self.refused), frozenset(self.known))
+        return await self._gather_hands(view, results)
+
+    async def _gather_hands(self, view: RunView, results: dict[AttemptId, Result | None]) -> Facts:
+        """With what concerns the worker that has the Run, or is to have it."""
+        lost, held = False, external_holder(view.spec, view.status)
+        if held is not None:
+            worker, number = held
+            attempt = AttemptId(EXTERNAL_TASK, number)
+            if self.cold and attempt not in results:
+                results[attempt] = await self.engine.results.get(self.uid, attempt)
+            lost = self.engine.heartbeats.is_lost(self.namespace, worker)
+        slot = self.engine.dispatch.slot_for(self.uid) if view.spec.problem_id is not None else None
+        return Facts(results, dict(self.started), dict(self.refused), frozenset(self.known), slot, lost)
 
     async def _write(self, status: RunStatus) -> bool:
         """Guarded by resourceVersion. False: somebody else wrote first; the cache has their version now."""
@@ -178,6 +204,10 @@ class RunWorker:
     def _settle(self, status: RunStatus, facts: Facts) -> None:
         """Forget what the status now holds, and tell the reporters that it does."""
         active = {AttemptId(task.name, task.attempt) for task in status.tasks if task.phase in ACTIVE}
+        if status.phase not in TERMINAL_RUNS:
+            # A report may be here before the claim that it rests on was seen.
+            closed = len(status.assignments) - (status.assignment is not None)
+            active |= {a for a in self.reports if a.task == EXTERNAL_TASK and a.attempt > closed}
         for attempt in [a for a in self.reports if a in facts.results and a not in active]:
             _, waiting = self.reports.pop(attempt)
             for done in waiting:

@@ -19,10 +19,13 @@ from maze_operator.core.values import RunView, Workflow
 
 Json = dict[str, Any]
 
+ARCHIVE_WANTED = "wanted"
+"""Value of names.ANNOTATION_ARCHIVE while the Run must not be deleted."""
+
 
 @dataclass(frozen=True)
 class Resolved:
-    """A workflow that can run, or why there is none (`final`: waiting will not help)."""
+    """A workflow that can run, or why there is none (`final`: waiting will not help). Without a reason: none is needed."""
 
     workflow: Workflow | None
     reason: str = ""
@@ -44,6 +47,7 @@ def view_run(obj: Json, spec: RunSpec, resolved: Resolved) -> RunView:
         problem_reason=resolved.reason,
         problem=resolved.problem,
         problem_final=resolved.final,
+        held=(metadata.get("annotations") or {}).get(names.ANNOTATION_ARCHIVE) == ARCHIVE_WANTED,
     )
 
 
@@ -51,7 +55,7 @@ def read_spec(obj: Json) -> tuple[RunSpec, Resolved | None]:
     """The spec of a Run; where it is not valid, an empty one and why."""
     try:
         spec = RunSpec.model_validate(obj["spec"])
-        if spec.workflow is not None or spec.workflow_ref is not None:
+        if has_workflow(spec) or spec.problem_id is not None:
             return spec, None
         why = "give exactly one of workflowRef and workflow"
     except ValidationError as error:
@@ -59,8 +63,15 @@ def read_spec(obj: Json) -> tuple[RunSpec, Resolved | None]:
     return RunSpec(), Resolved(None, "InvalidSpec", why, final=True)
 
 
+def has_workflow(spec: RunSpec) -> bool:
+    """False: only an external worker can execute the Run, and what its inputs mean is between it and who made the Run."""
+    return spec.workflow is not None or spec.workflow_ref is not None
+
+
 async def resolve(kube: Kube, obj: Json, spec: RunSpec) -> Resolved:
     """Find the workflow (inline, or by reference through the Run's own ControllerRevision) and check it."""
+    if not has_workflow(spec):
+        return Resolved(None, final=True)
     found: WorkflowSpec | Resolved = spec.workflow if spec.workflow is not None else await _snapshot(kube, obj, spec)
     if isinstance(found, Resolved):
         return found

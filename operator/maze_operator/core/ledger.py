@@ -127,6 +127,10 @@ class Ledger:
     def cancel(self, name: str) -> None:
         self._end(name, TaskPhase.CANCELLED, reason="Cancelled", message="the Run was cancelled")
 
+    def cut(self, name: str, text: str) -> None:
+        """Pending when the Run's time was over."""
+        self._end(name, TaskPhase.SKIPPED, reason="TimedOut", message=text)
+
     def explain(self, name: str, reason: str, message: str | None) -> None:
         """Why the task waits. The message is kept while the reason stays, so that status is not written for wording."""
         if self.tasks[name].reason != reason:

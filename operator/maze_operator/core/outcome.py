@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from maze_crds.run import Condition, Counts, RunPhase, RunStatus, TaskPhase
+from maze_operator.core.deadline import TIMED_OUT
 from maze_operator.core.ledger import Ledger
 
 
@@ -23,9 +24,12 @@ def count(ledger: Ledger) -> Counts:
     )
 
 
-def judge(counts: Counts, ledger: Ledger, cancelled: bool) -> tuple[RunPhase, str, str | None]:
+def judge(counts: Counts, ledger: Ledger, cancelled: bool, overtime: str | None) -> tuple[RunPhase, str, str | None]:
+    """Phase, reason and message of a Run whose tasks have all ended. overtime: its time limit is over, in words."""
     if cancelled and counts.cancelled:
         return RunPhase.CANCELLED, "Cancelled", "cancelled by the user"
+    if overtime is not None and any(task.reason == TIMED_OUT for task in ledger.tasks.values()):
+        return RunPhase.FAILED, TIMED_OUT, overtime
     if counts.failed == 0:
         return RunPhase.SUCCEEDED, "AllTasksSucceeded", None
     first = ledger.first_failure

@@ -11,12 +11,16 @@ asks for it again. Hence
 - an attempt that has ended but still has a live pod means "delete this pod";
 - a result, reported or found in the object store, beats whatever the pod says.
 
+A Run with a problemId has its workflow executed only while an internal worker has it: core/assignment.py goes first.
+A Run that has ended, or has no workflow, is planned in core/ended.py and core/unresolved.py.
+
 `attempts_to_look_up` names the attempts whose result must be looked for in the object store before planning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from maze_crds.protocol import Failure
@@ -30,17 +34,19 @@ from maze_crds.run import (
 )
 from maze_operator.core import effective
 from maze_operator.core.admission import ACTIVE, choose_admitted, choose_skipped
+from maze_operator.core.assignment import advance, close_with_run
+from maze_operator.core.deadline import TIMED_OUT, deadline, overdue_text, overdue_time, run_text
 from maze_operator.core.diagnosis import Wait, diagnose_ended, diagnose_refused, diagnose_waiting, failure
+from maze_operator.core.ended import plan_ended
 from maze_operator.core.ledger import Ledger
 from maze_operator.core.leftovers import leftover_pods
 from maze_operator.core.outcome import count, finish, judge
 from maze_operator.core.retry import memory_scale, retry_delay
+from maze_operator.core.unresolved import plan_unresolved
 from maze_operator.core.values import (
     Action,
     AttemptId,
     CreatePod,
-    DeletePod,
-    DeleteRun,
     Facts,
     Plan,
     PodView,
@@ -74,11 +80,21 @@ def attempts_to_look_up(run: RunView, pods: Pods, known: frozenset[AttemptId], c
 def plan(run: RunView, pods: Pods, facts: Facts, now: datetime, settings: Settings) -> Plan:
     """The next step for `run`. Pure: same arguments, same answer."""
     if run.status.phase in TERMINAL_RUNS:
-        return _plan_ended(run, pods, now, settings)
+        return plan_ended(run, pods, now, settings)
+    if run.spec.problem_id is None:
+        return _plan_workflow(run, pods, facts, now, settings)
+    step = advance(run, facts, now, settings)
+    broken = step.status.phase == RunPhase.PENDING and run.problem_reason
+    if not (step.execute or broken):
+        return Plan(step.status, (), step.requeue_after)
+    made = _plan_workflow(replace(run, status=step.status), pods, facts, now, settings)
+    return replace(made, status=close_with_run(made.status, now))
+
+
+def _plan_workflow(run: RunView, pods: Pods, facts: Facts, now: datetime, settings: Settings) -> Plan:
     if run.workflow is None:
-        return _plan_unresolved(run, now, settings)
-    planner = _Planner(run, run.workflow, pods, facts, now, settings)
-    return planner.make()
+        return plan_unresolved(run, now, settings)
+    return _Planner(run, run.workflow, pods, facts, now, settings).make()
 
 
 class _Planner:
@@ -94,6 +110,8 @@ class _Planner:
             settings,
         )
         self.ledger = Ledger(run.status, list(workflow.tasks), now)
+        self.end = deadline(run.spec, run.status)
+        self.over = self.end is not None and now >= self.end
         self.actions: list[Action] = []
         self.wake: float | None = None
 
@@ -108,6 +126,8 @@ class _Planner:
             self._cancel()
         for name, culprit in choose_skipped(self.workflow, self.ledger.tasks).items():
             self.ledger.skip(name, culprit)
+        if self.over:
+            self._cut()
         self._admit()
         self.actions += leftover_pods(self.ledger, self.pods, self.now, self.settings)
         status = self._status(cancelled)
@@ -115,6 +135,8 @@ class _Planner:
             self._wake_in(0.0)
         elif any(pod for pod in self.pods.values() if pod.ended is None) and self._exiting():
             self._wake_in(self.settings.exit_grace)
+        if self.end is not None and not self.over:
+            self._wake_in((self.end - self.now).total_seconds())
         return Plan(status, tuple(self.actions), self.wake)
 
     def _observe(self, name: str) -> None:
@@ -153,7 +175,7 @@ class _Planner:
             if attempt in self.facts.results:
                 self._fail(name, diagnose_ended(None, None))
             return
-        if self.run.spec.desired_state == DesiredState.CANCELLED:
+        if self.run.spec.desired_state == DesiredState.CANCELLED or self._overdue(name):
             return
         refused = self.facts.refused.get(attempt)
         if refused is not None:
@@ -165,24 +187,26 @@ class _Planner:
         self._create(attempt)
 
     def _observe_live(self, name: str, pod: PodView) -> None:
-        task = self.ledger.tasks[name]
-        if task.phase == TaskPhase.STARTING:
+        if not self._overdue(name) and self.ledger.tasks[name].phase == TaskPhase.STARTING:
             wait = diagnose_waiting(pod, self.settings)
             if wait is not None:
                 self._waits(name, wait)
             else:
                 self.ledger.clear_reason(name)
-            return
-        limit = effective.timeout_seconds(self.workflow.tasks[name], self.workflow.spec)
-        if limit is None or task.start_time is None:
-            return
-        grace = self.settings.runner_grace if self.workflow.tasks[name].python is not None else 0.0
-        left = (task.start_time - self.now).total_seconds() + limit + grace
-        if left > 0:
-            self._wake_in(left)
-        else:
-            text = f"ran longer than its timeout of {limit} seconds"
-            self._fail(name, failure(Cause.TIMEOUT, "TimedOut", text))
+
+    def _overdue(self, name: str) -> bool:
+        """Whether the task's own limit or the Run's ends it now."""
+        task, spec = self.ledger.tasks[name], self.workflow.tasks[name]
+        own = effective.timeout_seconds(spec, self.workflow.spec)
+        stop = overdue_time(spec, task, own, self.end, self.settings.runner_grace)
+        if stop is None or self.run.spec.desired_state == DesiredState.CANCELLED:
+            return False
+        if stop > self.now:
+            self._wake_in((stop - self.now).total_seconds())
+            return False
+        text = overdue_text(task, own, self.run.spec.timeout_seconds, self.now)
+        self._fail(name, failure(Cause.TIMEOUT, TIMED_OUT, text))
+        return True
 
     def _waits(self, name: str, wait: Wait) -> None:
         scheduled = self.ledger.tasks[name].scheduled_time or self.now
@@ -198,7 +222,7 @@ class _Planner:
     def _fail(self, name: str, why: Failure) -> None:
         task = self.ledger.tasks[name]
         delay = None
-        if self.run.spec.desired_state != DesiredState.CANCELLED:
+        if self.run.spec.desired_state != DesiredState.CANCELLED and not self.over:
             policy = effective.retry_policy(self.workflow.tasks[name], self.workflow.spec)
             delay = retry_delay(policy, task.failed_attempts, Cause(why["cause"]), why["reason"])
         self.ledger.fail(name, why, delay)
@@ -207,6 +231,12 @@ class _Planner:
         for name, task in self.ledger.tasks.items():
             if task.phase in ACTIVE or task.phase == TaskPhase.PENDING:
                 self.ledger.cancel(name)
+
+    def _cut(self) -> None:
+        """The Run's time is over: what has not started never will."""
+        for name, task in self.ledger.tasks.items():
+            if task.phase == TaskPhase.PENDING:
+                self.ledger.cut(name, run_text(self.run.spec.timeout_seconds))
 
     def _admit(self) -> None:
         suspended = self.run.spec.desired_state == DesiredState.SUSPENDED
@@ -237,7 +267,8 @@ class _Planner:
         ended = counts.total - counts.pending - counts.running
         phase, reason, message = RunPhase.RUNNING, None, None
         if self.ledger.all_ended():
-            phase, reason, message = judge(counts, self.ledger, cancelled)
+            overtime = run_text(self.run.spec.timeout_seconds) if self.over else None
+            phase, reason, message = judge(counts, self.ledger, cancelled, overtime)
         elif self.run.spec.desired_state == DesiredState.SUSPENDED:
             reason = "Suspended"
         status = self.run.status.model_copy(
@@ -256,37 +287,3 @@ class _Planner:
         if phase in TERMINAL_RUNS:
             return finish(status, self.ledger.next_event(), self.now)
         return status.model_copy(update={"last_event": self.ledger.last_event})
-
-
-def _plan_unresolved(run: RunView, now: datetime, settings: Settings) -> Plan:
-    """The workflow is not there, or is not one: waited for within bounds, then the Run fails with the reason."""
-    waited = (now - run.created).total_seconds()
-    status = run.status.model_copy(
-        update={"observed_generation": run.generation, "reason": run.problem_reason, "message": run.problem}
-    )
-    if run.spec.desired_state == DesiredState.CANCELLED:
-        status = status.model_copy(update={"phase": RunPhase.CANCELLED, "reason": "Cancelled"})
-        return Plan(finish(status, status.last_event + 1, now))
-    if run.problem_final or waited >= settings.workflow_missing_timeout:
-        status = status.model_copy(update={"phase": RunPhase.FAILED, "start_time": run.status.start_time or now})
-        return Plan(finish(status, status.last_event + 1, now))
-    return Plan(status, requeue_after=min(1.0, settings.workflow_missing_timeout - waited))
-
-
-def _plan_ended(run: RunView, pods: Pods, now: datetime, settings: Settings) -> Plan:
-    ledger = Ledger(run.status, [task.name for task in run.status.tasks], now)
-    actions = leftover_pods(ledger, pods, now, settings)
-    waits = [settings.exit_grace] if any(pod.ended is None for pod in pods.values()) else []
-    if pods and run.status.completion_time is not None:
-        left = settings.pod_retention - (now - run.status.completion_time).total_seconds()
-        if left <= 0:
-            actions = [DeletePod(pod.name, pod.uid) for pod in pods.values() if not pod.deleting]
-        else:
-            waits.append(left)
-    ttl, ended = run.spec.ttl_seconds_after_finished, run.status.completion_time
-    if ttl is not None and ended is not None:
-        left = ttl - (now - ended).total_seconds()
-        if left <= 0:
-            return Plan(run.status, (*actions, DeleteRun()))
-        waits.append(left)
-    return Plan(run.status, tuple(actions), min(waits, default=None))

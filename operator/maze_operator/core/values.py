@@ -109,14 +109,19 @@ class Refused:
 class Facts:
     """What the shell has learned beside the objects. Keys are attempts of this Run.
 
-    results: reported, or found in the object store; None: looked for and not there.
+    results: reported, or found in the object store; None: looked for and not there. What an external worker reported is
+        the one of (names.EXTERNAL_TASK, number of the assignment).
     known: pods that have been seen to exist by this process: one that is missing now is lost, not yet to be made.
+    slot: id of the internal worker that is to execute this Run, which waits for one.
+    worker_lost: the external worker that has the Run (or claims it) is offline or gone.
     """
 
     results: Mapping[AttemptId, Result | None] = field(default_factory=dict)
     started: Mapping[AttemptId, Started] = field(default_factory=dict)
     refused: Mapping[AttemptId, Refused] = field(default_factory=dict)
     known: frozenset[AttemptId] = frozenset()
+    slot: str | None = None
+    worker_lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,9 @@ class Workflow:
 class RunView:
     """One Run as the core sees it.
 
-    workflow is None while it can't be had, and `problem` says why; problem_final: waiting will not help.
+    workflow is None while it can't be had, and `problem` says why; problem_final: waiting will not help. Without a
+    problem the Run needs none: only an external worker can execute it.
+    held: it is not deleted after its time to live, because the archive does not have it yet.
     """
 
     name: str
@@ -154,6 +161,7 @@ class RunView:
     problem_reason: str = ""
     problem: str = ""
     problem_final: bool = False
+    held: bool = False
 
 
 @dataclass(frozen=True)

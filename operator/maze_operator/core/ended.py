@@ -1,0 +1,30 @@
+"""A Run that has ended: its pods go, and after its time to live the Run itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from maze_operator.core.ledger import Ledger
+from maze_operator.core.leftovers import leftover_pods
+from maze_operator.core.values import AttemptId, DeletePod, DeleteRun, Plan, PodView, RunView, Settings
+
+
+def plan_ended(run: RunView, pods: Mapping[AttemptId, PodView], now: datetime, settings: Settings) -> Plan:
+    """Nothing of the status changes any more."""
+    ledger = Ledger(run.status, [task.name for task in run.status.tasks], now)
+    actions = leftover_pods(ledger, pods, now, settings)
+    waits = [settings.exit_grace] if any(pod.ended is None for pod in pods.values()) else []
+    if pods and run.status.completion_time is not None:
+        left = settings.pod_retention - (now - run.status.completion_time).total_seconds()
+        if left <= 0:
+            actions = [DeletePod(pod.name, pod.uid) for pod in pods.values() if not pod.deleting]
+        else:
+            waits.append(left)
+    ttl, ended = run.spec.ttl_seconds_after_finished, run.status.completion_time
+    if ttl is not None and ended is not None and not run.held:
+        left = ttl - (now - ended).total_seconds()
+        if left <= 0:
+            return Plan(run.status, (*actions, DeleteRun()))
+        waits.append(left)
+    return Plan(run.status, tuple(actions), min(waits, default=None))
