@@ -110,7 +110,7 @@ def view_worker(obj: Object, lease: Object | None) -> WorkerView:
 
 
 def _said(lease: Object | None) -> Said:
-    text = (((lease or {}).get("metadata") or {}).get("annotations") or {}).get(names.ANNOTATION_SAID)
+    text = (((lease or {}).get("metadata") or {}).get("annotations") or {}).get(names.ANNOTATION_SAID, "")
     with contextlib.suppress(ValueError, TypeError, AttributeError):  # anybody may write an annotation
         said = json.loads(text)
         return Said(str(said.get("status")), said.get("current_task_id"))
