@@ -104,8 +104,8 @@ class Runs:
         """All Runs in the cache, in no order."""
         return iter(self._cache)
 
-    async def create(self, run: Object) -> None:
-        """Create a Run whose name the caller has chosen, so that saying it twice makes one.
+    async def create(self, run: Object) -> Object:
+        """Create a Run whose name the caller has chosen, so that saying it twice makes one; the Run as it was made.
 
         Raises:
             KubeError: refused, or not reachable (twice).
@@ -123,6 +123,7 @@ class Runs:
                     raise
                 made = await self.kube.get(runs_path(self.namespace, run["metadata"]["name"]))
         self._cache.put(made)
+        return made
 
     async def get(self, name: str) -> RunView | None:
         """The Run from the cache, or from the API server where the cache does not have it (yet)."""
@@ -152,8 +153,11 @@ class Runs:
         chosen.sort(key=_age, reverse=True)
         return [view(obj, with_tasks=False) for obj in chosen[:limit]]
 
-    async def cancel(self, name: str) -> None:
+    async def cancel(self, name: str, what: str = "run") -> None:
         """Wish that a Run is cancelled; saying it twice is fine. The operator decides, and writes what became of it.
+
+        Args:
+            what: callers call it this.
 
         Raises:
             Conflict: it has ended, or others keep writing it.
@@ -164,7 +168,7 @@ class Runs:
             found = await self.kube.get(path)
             run = view(found)
             if run.ended:
-                raise Conflict(f"run '{name}' has ended already: it is {run.status.phase}")
+                raise Conflict(f"{what} '{name}' has ended already: it is {run.status.phase}")
             if found["spec"].get("desiredState") == DesiredState.CANCELLED:
                 return
             version = {"resourceVersion": found["metadata"]["resourceVersion"]}
@@ -176,7 +180,7 @@ class Runs:
                 continue
             self._cache.put(made)
             return
-        raise Conflict(f"run '{name}' changes too often to be cancelled right now; try again")
+        raise Conflict(f"{what} '{name}' changes too often to be cancelled right now; try again")
 
     async def states(self, name: str, every: float | None = None) -> AsyncGenerator[RunView | None, None]:
         """The Run as it is, then each newer state (those in between may be left out); None at last if it is deleted.

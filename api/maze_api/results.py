@@ -10,6 +10,7 @@ from typing import Any
 
 from maze_api.cache import Runs, RunView
 from maze_api.events import FETCH_LIMIT, Kind, Stub, failure_text, message, messages_after, shown, wanted
+from maze_api.sockets import RunGone
 from maze_crds import names
 from maze_crds.protocol import Result
 from maze_crds.run import TaskStatus
@@ -17,10 +18,6 @@ from maze_io.store import AsyncStore
 
 BATCH = 8
 """Results fetched at once for one reader; bounds what a stream holds in memory."""
-
-
-class RunGone(Exception):
-    """The Run was deleted while it was read."""
 
 
 async def stream(runs: Runs, store: AsyncStore, workflow_id: str, run_id: str) -> AsyncGenerator[dict[str, Any], None]:

@@ -39,7 +39,7 @@ class TaskState(StrEnum):
 
 
 ENDED_STATES = frozenset({TaskState.COMPLETED, TaskState.FAILED, TaskState.TIMEOUT, TaskState.CANCELLED})
-_ENDS = {RunPhase.SUCCEEDED: TaskState.COMPLETED, RunPhase.CANCELLED: TaskState.CANCELLED}
+_ENDS: dict[str, TaskState] = {RunPhase.SUCCEEDED: TaskState.COMPLETED, RunPhase.CANCELLED: TaskState.CANCELLED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +93,7 @@ def is_task(obj: Object) -> bool:
 def view_task(obj: Object) -> TaskView:
     """The task that a Run with a problemId is."""
     metadata, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
-    phase = status.get("phase") or RunPhase.PENDING
-    state = _ENDS.get(phase)
-    if phase == RunPhase.FAILED:
-        state = TaskState.TIMEOUT if status.get("reason") == TIMED_OUT else TaskState.FAILED
+    state = end_state(status.get("phase") or RunPhase.PENDING, status.get("reason"))
     holder = _holder(spec, status, state)
     if state is None:
         state = TaskState.PENDING if holder.worker is None else TaskState.RUNNING
@@ -121,6 +118,13 @@ def view_task(obj: Object) -> TaskView:
     )
 
 
+def end_state(phase: str, reason: str | None) -> TaskState | None:
+    """How a Run of this phase and reason ended as a task; None: it has not ended."""
+    if phase == RunPhase.FAILED:
+        return TaskState.TIMEOUT if reason == TIMED_OUT else TaskState.FAILED
+    return _ENDS.get(phase)
+
+
 def _holder(spec: Object, status: Object, ended: TaskState | None) -> _Holder:
     """Who has the task, or had it when it ended: what run.valid_claim and RunStatus.assignment say."""
     assignments = status.get("assignments") or ()
@@ -137,7 +141,8 @@ def _holder(spec: Object, status: Object, ended: TaskState | None) -> _Holder:
 
 def _changes(spec: Object, status: Object) -> list[datetime]:
     """When something happened to the task that a status shows."""
-    last = (status.get("assignments") or ({},))[-1]
+    assignments = status.get("assignments")
+    last: Object = assignments[-1] if assignments else {}
     claim = spec.get("claim") or {}
     texts = (last.get("startTime"), last.get("endTime"), status.get("completionTime"), claim.get("time"))
     return [found for text in texts if (found := parse_time(text)) is not None] or [EPOCH]

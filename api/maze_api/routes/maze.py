@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
 import logging
 import uuid
 from typing import Any
 
-from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, WebSocket
 
-from maze_api import errors, metrics
+from maze_api import errors, sockets
 from maze_api.bodies import AddTaskBody, EdgeBody, SaveTaskBody, TaskBody, WorkflowBody
-from maze_api.deps import DraftsDep, Services, ServicesDep, can_be_a_name
+from maze_api.deps import DraftsDep, ServicesDep, can_be_a_name
 from maze_api.errors import ApiError, NotFound
-from maze_api.results import RunGone, stream
+from maze_api.results import stream
 from maze_api.submit import run_object
 from maze_io.kube import KubeError
-from maze_io.store import StoreError
 
 router = APIRouter()
 log = logging.getLogger(__name__)
 
 SUCCESS = {"status": "success"}
-INTERNAL_ERROR = 1011
-CLOSE_REASON_BYTES = 120
-"""A close frame holds at most 123 bytes of reason."""
 
 
 @router.post("/create_workflow")
@@ -101,35 +94,4 @@ async def get_workflow_res(socket: WebSocket, workflow_id: str, run_id: str, fou
     except (ApiError, KubeError) as error:
         await socket.send_denial_response(errors.response(errors.translate(error)))
         return
-    await socket.accept()
-    sending = asyncio.create_task(_send(socket, found, workflow_id, run_id))
-    leaving = asyncio.create_task(_until_left(socket))
-    with metrics.STREAMS.track_inprogress():
-        try:
-            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (sending, leaving):
-                task.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
-
-
-async def _send(socket: WebSocket, found: Services, workflow_id: str, run_id: str) -> None:
-    try:
-        async with contextlib.aclosing(stream(found.runs, found.store, workflow_id, run_id)) as messages:
-            async for message in messages:
-                await socket.send_text(json.dumps(message, ensure_ascii=False))
-        await socket.close()
-    except WebSocketDisconnect:
-        return
-    except (RunGone, StoreError) as error:
-        log.warning("stream of run %s broken: %s", run_id, error)
-        reason = str(error).encode()[:CLOSE_REASON_BYTES].decode(errors="ignore")
-        await socket.close(INTERNAL_ERROR, reason)
-    except Exception:
-        log.exception("stream of run %s failed", run_id)
-        await socket.close(INTERNAL_ERROR, "the api failed; its log tells more")
-
-
-async def _until_left(socket: WebSocket) -> None:
-    while (await socket.receive())["type"] != "websocket.disconnect":
-        pass
+    await sockets.tell(socket, stream(found.runs, found.store, workflow_id, run_id), f"run {run_id}")
