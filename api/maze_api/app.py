@@ -17,10 +17,16 @@ from maze_api.logs import MOST_FOLLOWERS, Logs
 from maze_api.middleware import Envelope
 from maze_api.routes import health, info, langgraph, maze, payloads, scenarios, tasks, workers
 from maze_api.routes import runs as runs_routes
+from maze_api.scenario_store import Scenarios
 from maze_api.settings import Settings
+from maze_api.sse import Feeds
+from maze_api.task_create import Creation
 from maze_api.task_index import TaskIndex
+from maze_api.task_results import Results
+from maze_api.task_serving import Serving
 from maze_api.uploads import Uploads
 from maze_api.worker_cache import Workers
+from maze_api.worker_crew import Crew
 from maze_io.kube import Kube
 from maze_io.store import AsyncStore, ObjectStore, StoreError
 
@@ -43,14 +49,34 @@ def create_app(settings: Settings) -> FastAPI:
         uploads = Uploads(max(UPLOADS_BYTES, settings.max_body_bytes))
         drafts = Drafts(store, settings.runner_python)
         logs = Logs(logs_kube, runs, store)
+        workers = Workers(kube, settings.namespace)
+        serving = Serving(kube, settings.namespace, workers)
+        index = TaskIndex(runs)
+        crew = Crew.make(settings, runs, index, workers)
         found = Services(
-            settings, store, runs, drafts, uploads, logs, TaskIndex(runs), Workers(kube, settings.namespace)
+            settings,
+            store,
+            runs,
+            drafts,
+            uploads,
+            logs,
+            tasks=index,
+            workers=workers,
+            serving=serving,
+            creation=Creation(runs, serving, settings),
+            results=Results(kube, store, settings.namespace),
+            crew=crew,
+            scenarios=Scenarios(kube, settings.namespace),
+            feeds=Feeds(runs.object),
         )
+        runs.subscribe(found.feeds.changed)
         app.state.services = found
         background = [
             asyncio.create_task(_watched(found, "Runs", found.runs.follow), name="watch-runs"),
             asyncio.create_task(_watched(found, "Workers", found.workers.follow), name="watch-workers"),
+            asyncio.create_task(_watched(found, "Workflows", serving.follow), name="watch-workflows"),
             asyncio.create_task(_ensure_bucket(store), name="ensure-bucket"),
+            asyncio.create_task(crew.pool.ensure(), name="ensure-pool"),
         ]
         try:
             yield
@@ -59,6 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             store.close()
+            await crew.reports.close()
             await logs_kube.close()
             await kube.close()
 
@@ -67,6 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes)
     for routes in (health, maze, langgraph, info, runs_routes, payloads, tasks, workers, scenarios):
         app.include_router(routes.router)
+    app.include_router(tasks.live)
     return app
 
 

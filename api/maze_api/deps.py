@@ -12,10 +12,16 @@ from maze_api.cache import Runs, RunView
 from maze_api.drafts import Drafts
 from maze_api.errors import NotFound
 from maze_api.logs import Logs
+from maze_api.scenario_store import Scenarios
 from maze_api.settings import Settings
+from maze_api.sse import Feeds
+from maze_api.task_create import Creation
 from maze_api.task_index import TaskIndex
+from maze_api.task_results import Results
+from maze_api.task_serving import Serving
 from maze_api.uploads import Uploads
 from maze_api.worker_cache import Workers
+from maze_api.worker_crew import Crew
 from maze_io.store import AsyncStore
 
 
@@ -25,6 +31,9 @@ class Services:
 
     Attributes:
         tasks: the Runs that are tasks of the Task Executor, as `runs` has them.
+        serving: who serves which problem.
+        creation: makes tasks.
+        results: what became of them.
         problem: why the watch of Runs has ended for good (a fault of ours), or None.
     """
 
@@ -36,6 +45,12 @@ class Services:
     logs: Logs
     tasks: TaskIndex
     workers: Workers
+    serving: Serving
+    creation: Creation
+    results: Results
+    crew: Crew
+    scenarios: Scenarios
+    feeds: Feeds
     problem: str | None = None
 
 
