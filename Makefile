@@ -50,7 +50,7 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url
 	--python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-package maze-crds --no-emit-package maze-runner --no-emit-package maze-tools
 lock: $(VENV)/.ready  ## pin dependencies again, with hashes and without addresses
 	@for d in operator api runner-image; do $(LOCK) $$d/pyproject.toml -o $$d/requirements.lock; done
-	@$(LOCK) --extra mcp tools/pyproject.toml -o tools/requirements.lock
+	@$(LOCK) --extra mcp tools/pyproject.toml runner-image/pyproject.toml -o tools/requirements.lock
 	@$(LOCK) --all-extras --group dev $(DISTS:%=%/pyproject.toml) -o requirements-dev.lock
 
 integration: up  ## real API server, object store and processes

@@ -56,7 +56,7 @@ def call_tool(call: Json, inputs: Json) -> Json:
     except ImportError as error:
         text = f"the image of this task can't call tools: it has no package mcp of version 2 or newer ({error})"
         raise StepFailed("ToolImageUnusable", f"{text}; leave out tool.image, or install mcp in it") from None
-    print(f"calling tool '{call['tool']}' {say_where(call['server'])}", flush=True)
+    print(f"calling tool '{call['tool']}' of the MCP server {say_where(call['server'])}", flush=True)
     outputs = make_outputs(anyio.run(_talk, call, inputs))
     missing = [key for key in call.get("outputs") or () if key not in outputs]
     if missing:
@@ -103,7 +103,7 @@ def make_outputs(answer: Json) -> Json:
 def say_where(server: Json) -> str:
     if server.get("url"):
         return f"at {server['url']}"
-    return f"of the program {' '.join([server['command'], *(server.get('args') or ())])}"
+    return f"started by '{' '.join([server['command'], *(server.get('args') or ())])}'"
 
 
 def say_error(error: BaseException) -> str:
