@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
+from collections.abc import Callable
 
 import uvicorn
 
 from maze_api.app import create_app
 from maze_api.errors import request_id
+from maze_api.listen import BACKLOG, listen
 from maze_api.settings import Settings
 
 
@@ -29,6 +32,18 @@ def configure_logs(level: str) -> None:
     server.addFilter(lambda record: "without completing handshake" not in record.getMessage())
 
 
+class Server(uvicorn.Server):
+    """Ends event streams as soon as it is asked to stop: they would go on for as long as it waits for them."""
+
+    def __init__(self, config: uvicorn.Config, end_streams: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._end_streams = end_streams
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._end_streams()
+        await super().shutdown(sockets)
+
+
 def main() -> int:
     try:
         settings = Settings.from_env()
@@ -36,18 +51,24 @@ def main() -> int:
         sys.stderr.write(f"maze-api: {error}\n")
         return 2
     configure_logs(settings.log_level)
+    try:
+        listening = listen(settings.host, settings.port)
+    except OSError as error:
+        sys.stderr.write(f"maze-api: {error}\n")
+        return 1
     logging.getLogger("maze_api").info("serving on %s:%d, Runs in %s", settings.host, settings.port, settings.namespace)
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
         log_config=None,
         access_log=False,
         server_header=False,
         ws_per_message_deflate=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
+        backlog=BACKLOG,
     )
+    Server(config, lambda: app.state.services.feeds.close()).run(sockets=[listening])
     return 0
 
 
