@@ -44,6 +44,21 @@ def run_view(spec: WorkflowSpec, status: RunStatus | None = None, **run: Any) ->
     )
 
 
+def task_view(spec: WorkflowSpec | None, status: RunStatus | None = None, **run: Any) -> RunView:
+    """A Run that is a task of the Task Executor; without a workflow only external workers can execute it."""
+    wishes = {"problemId": "p-1", "workflow": spec, **run}
+    return RunView(
+        name="r",
+        uid="uid-1",
+        namespace="maze",
+        generation=1,
+        created=T0,
+        spec=RunSpec.model_validate(wishes),
+        status=status or RunStatus(),
+        workflow=Workflow.of(spec) if spec is not None else None,
+    )
+
+
 def succeeded() -> Result:
     return {"startTime": "", "completionTime": "", "outputs": {}}
 
