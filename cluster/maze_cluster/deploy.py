@@ -50,9 +50,10 @@ def build_kustomization(plan: Plan, folder: Path) -> str:
     return json.dumps(document, indent=1) + "\n"
 
 
-def build_runner_image_patch(reference: str) -> Mapping[str, Any]:
-    """Tell the operator which runner image to start: `images:` reaches image fields only, not environment values."""
-    env = [{"name": "MAZE_RUNNER_IMAGE", "value": reference}]
+def build_task_images_patch(names: Mapping[str, str]) -> Mapping[str, Any]:
+    """Tell the operator which images tasks run in: `images:` reaches image fields only, not environment values."""
+    variables = {"MAZE_RUNNER_IMAGE": "maze/runner", "MAZE_TOOLS_IMAGE": "maze/tools"}
+    env = [{"name": variable, "value": names[image]} for variable, image in variables.items()]
     return _deployment_patch("maze-operator", {"containers": [{"name": "operator", "env": env}]})
 
 

@@ -185,7 +185,7 @@ def deploy_maze(layout: Layout, bin_dir: Path, kubectl: Kubectl, *, bare: bool) 
         }
         containerd.ensure_images(layout, builders)
         names |= {f"maze/{image.name}": reference for image, reference in python.items()}
-        patches.append(deploy.build_runner_image_patch(names["maze/runner"]))
+        patches.append(deploy.build_task_images_patch(names))
     deploy.ensure_secrets(kubectl, layout.manifests / "namespaces")
     plan = deploy.Plan((str(layout.manifests / "overlays" / overlay),), names, tuple(patches))
     applied = deploy.apply(kubectl, plan, layout.deploy)

@@ -1,7 +1,7 @@
 """Maze in a cluster that somebody else runs: the user's own KUBECONFIG and context.
 
 The images must be where that cluster can pull them. MAZE_IMAGE_REGISTRY names that place (`registry.example/maze`):
-`up` deploys `<registry>/operator:<tag>`, `api` and `runner`; MAZE_IMAGE_TAG is the tag, by default the content tag that
+`up` deploys `<registry>/operator:<tag>`, `api`, `runner` and `tools`; MAZE_IMAGE_TAG is the tag, by default the content tag that
 `up` names when it asks for the images. Nothing is started and nothing is built or pushed.
 """
 
@@ -41,7 +41,7 @@ def up(layout: Layout, env: Mapping[str, str]) -> str:
     names = build_names(env, layout)
     say(f"deploying into context {context}")
     deploy.ensure_secrets(kubectl, layout.manifests / "namespaces")
-    patches = (deploy.build_runner_image_patch(names["maze/runner"]),)
+    patches = (deploy.build_task_images_patch(names),)
     plan = deploy.Plan((str(layout.manifests / "overlays" / "existing"),), names, patches)
     deploy.apply(kubectl, plan, layout.deploy)
     deploy.wait_rollouts(kubectl)

@@ -1,6 +1,6 @@
 """The images of a cluster: named by the content they are made of, built only when that name is new.
 
-Static programs (pause, CoreDNS, the S3 server) are archives made by hand. Operator, api and runner are built from
+Static programs (pause, CoreDNS, the S3 server) are archives made by hand. Operator, api, runner and tools are built from
 their Dockerfiles, by buildah here and by docker for kind; both get the same context folder:
 
     deps/   third-party packages for the image's Python, installed from the dist's requirements.lock by hash
@@ -56,9 +56,10 @@ PAUSE = StaticImage("pause", "pause")
 DNS = StaticImage("coredns", "coredns")
 S3 = StaticImage("s3", "versitygw")
 PYTHON_IMAGES = (
-    PythonImage("operator", "operator", ("crds", "runner-image", "operator")),
-    PythonImage("api", "api", ("crds", "api")),
+    PythonImage("operator", "operator", ("crds", "runner-image", "tools", "operator")),
+    PythonImage("api", "api", ("crds", "tools", "api")),
     PythonImage("runner", "runner-image", ("runner-image",)),
+    PythonImage("tools", "tools", ("runner-image", "tools")),
 )
 
 

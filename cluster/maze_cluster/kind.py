@@ -33,7 +33,7 @@ def up(layout: Layout, env: Mapping[str, str]) -> str:
         build_image(layout, image, reference)
         run(["kind", "load", "docker-image", reference, f"--name={CLUSTER}"])
     deploy.ensure_secrets(kubectl, layout.manifests / "namespaces")
-    patches = (deploy.build_runner_image_patch(names["maze/runner"]),)
+    patches = (deploy.build_task_images_patch(names),)
     deploy.apply(kubectl, deploy.Plan((str(layout.manifests / "overlays" / "kind"),), names, patches), layout.deploy)
     deploy.wait_rollouts(kubectl)
     return f"Maze API     http://127.0.0.1:{MAZE_API_PORT}\nkubectl      export KUBECONFIG={layout.kubeconfig}"

@@ -88,7 +88,7 @@ def test_the_kustomization_points_at_the_manifests_and_pins_the_images() -> None
     plan = deploy.Plan(
         ("/checkout/manifests/overlays/embedded",),
         {"maze/api": "maze/api:abc", "maze/runner": "registry.example:5000/maze/runner:v1"},
-        (deploy.build_runner_image_patch("maze/runner:v1"),),
+        (deploy.build_task_images_patch({"maze/runner": "maze/runner:v1", "maze/tools": "maze/tools:v2"}),),
     )
     document = json.loads(deploy.build_kustomization(plan, Path("/checkout/.cluster/deploy")))
     assert document["resources"] == ["../../manifests/overlays/embedded"]
@@ -97,6 +97,7 @@ def test_the_kustomization_points_at_the_manifests_and_pins_the_images() -> None
         {"name": "maze/runner", "newName": "registry.example:5000/maze/runner", "newTag": "v1"},
     ]
     assert "maze/runner:v1" in document["patches"][0]["patch"]
+    assert "maze/tools:v2" in document["patches"][0]["patch"]
 
 
 @pytest.mark.parametrize(
