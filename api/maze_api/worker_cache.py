@@ -38,6 +38,7 @@ class Said:
 
     status: str = WorkerState.IDLE
     task_id: str | None = None
+    time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class WorkerView:
     Attributes:
         name: of the Kubernetes object; `id` is what the worker calls itself.
         noted_offline: the operator has noted that it is silent.
-        heartbeat: when it was last heard of; None: internal, or its Lease is not there (yet).
+        heartbeat: when it was last heard of, EPOCH: it has said that it is offline; None: internal, or its Lease is not
+            there (yet).
         patience: how long it may be silent.
         obj: the Worker, as Kubernetes has it. Shared: treat it as frozen.
     """
@@ -69,6 +71,11 @@ class WorkerView:
     patience: timedelta
     said: Said
     obj: Object = field(repr=False)
+
+    @property
+    def heard(self) -> datetime | None:
+        """The last sign of life, saying that it leaves included."""
+        return self.said.time if self.heartbeat == EPOCH else self.heartbeat
 
     def takes(self, problem_id: str) -> bool:
         """Whether it takes tasks of this problem."""
@@ -113,7 +120,7 @@ def _said(lease: Object | None) -> Said:
     text = (((lease or {}).get("metadata") or {}).get("annotations") or {}).get(names.ANNOTATION_SAID, "")
     with contextlib.suppress(ValueError, TypeError, AttributeError):  # anybody may write an annotation
         said = json.loads(text)
-        return Said(str(said.get("status")), said.get("current_task_id"))
+        return Said(str(said.get("status")), said.get("current_task_id"), parse_time(said.get("time")))
     return Said()
 
 

@@ -109,7 +109,7 @@ class Registry:
     async def heartbeat(self, worker: WorkerView, body: HeartbeatBody) -> datetime:
         """Note a sign of life, or with "offline" the end of them; when it was noted."""
         now = datetime.now(UTC)
-        said = json.dumps({"status": body.status.value, "current_task_id": body.current_task_id})
+        said = json.dumps({**body.model_dump(mode="json"), "time": format_time(now)})
         await self._renew(worker, EPOCH if body.status is WorkerState.OFFLINE else now, said)
         return now
 
