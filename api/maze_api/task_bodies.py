@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from maze_api.bodies import Body
 from maze_api.task_logs import Level
@@ -45,6 +45,12 @@ class Parameters(BaseModel):
     """None: DEFAULT_MAX_STEPS."""
     timeout: Annotated[WholeNumber | None, Field(ge=1, le=MOST_SECONDS, description="Seconds.")] = None
     """None: DEFAULT_TIMEOUT_MINUTES."""
+
+    @model_validator(mode="after")
+    def _not_too_many(self) -> Self:
+        if len(self.__pydantic_extra__) > MOST_PARAMETERS:
+            raise ValueError(f"{len(self.__pydantic_extra__)} parameters; at most {MOST_PARAMETERS} are allowed")
+        return self
 
     def given(self) -> dict[str, Any]:
         """What was said."""

@@ -49,7 +49,8 @@ def events_after(status: RunStatus, number: int) -> list[Event]:
     found = [event for one in status.assignments for event in _of_assignment(one)]
     found += [event for task in status.tasks for event in _of_step(task)]
     end = end_event(status)
-    found += [] if end is None else [end]
+    if end is not None:  # a worker lost for the last time ends the task: one event
+        found = [*(event for event in found if event.status is not TaskState.PENDING or event.number < end.number), end]
     found.sort(key=lambda event: event.number)
     return [event for event in _with_workers(found) if event.number > number]
 

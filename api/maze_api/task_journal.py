@@ -63,8 +63,8 @@ async def read_tail(chunks: AsyncGenerator[bytes, None], most: int) -> tuple[byt
             kept.append(chunk)
             size += len(chunk)
             while size - len(kept[0]) >= most:
-                size -= len(kept.popleft())
-                cut = True
+                left = len(kept.popleft())
+                size, cut = size - left, cut or left > 0
     found = b"".join(kept)
     return (found[-most:], True) if len(found) > most else (found, cut)
 
