@@ -22,6 +22,7 @@ from .configs import (
 )  # fmt: skip
 from .debian import ensure_packages
 from .errors import ClusterError
+from .examples import apply_examples
 from .heal import Action, plan_start
 from .kubectl import Kubectl
 from .layout import MAZE_API_PORT, NODE_NAME, NONROOT_UID, SYSTEM_NAMESPACE, Layout
@@ -189,6 +190,8 @@ def deploy_maze(layout: Layout, bin_dir: Path, kubectl: Kubectl, *, bare: bool) 
     deploy.ensure_secrets(kubectl, layout.manifests / "namespaces")
     plan = deploy.Plan((str(layout.manifests / "overlays" / overlay),), names, tuple(patches))
     applied = deploy.apply(kubectl, plan, layout.deploy)
+    if not bare:
+        apply_examples(kubectl, layout.checkout / "examples")
     deploy.wait_rollouts(kubectl, deploy.BARE_LABEL if bare else deploy.LABEL)
     if applied and not bare:
         pause = _static_reference(images.PAUSE, bin_dir)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from . import deploy, images
+from .examples import apply_examples
 from .kubectl import Kubectl
 from .layout import MAZE_API_PORT, Layout
 from .say import say, ticking
@@ -35,6 +36,7 @@ def up(layout: Layout, env: Mapping[str, str]) -> str:
     deploy.ensure_secrets(kubectl, layout.manifests / "namespaces")
     patches = (deploy.build_task_images_patch(names),)
     deploy.apply(kubectl, deploy.Plan((str(layout.manifests / "overlays" / "kind"),), names, patches), layout.deploy)
+    apply_examples(kubectl, layout.checkout / "examples")
     deploy.wait_rollouts(kubectl)
     return f"Maze API     http://127.0.0.1:{MAZE_API_PORT}\nkubectl      export KUBECONFIG={layout.kubeconfig}"
 
