@@ -120,7 +120,9 @@ def install(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        return response(Invalid(validation_text(list(error.errors()))))
+        problems = list(error.errors())
+        not_json = any(item["type"] == "json_invalid" for item in problems)
+        return response((BadRequest if not_json else Invalid)(validation_text(problems)))
 
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
