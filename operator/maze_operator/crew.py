@@ -10,12 +10,18 @@ from typing import Protocol
 
 class Dispatch(Protocol):
     def slot_for(self, uid: str) -> str | None:
-        """The id of the internal worker that is to execute the waiting Run with this UID now; None: it waits on."""
+        """The id of the internal worker that is to execute the waiting Run with this UID now; None: it waits on.
+
+        Not taken by a Run without a workflow, one that is suspended or cancelled, or one that an external worker claims.
+        """
 
 
 class Heartbeats(Protocol):
     def is_lost(self, namespace: str, worker: str) -> bool:
-        """Whether the external worker with this id is offline, or is not registered any more."""
+        """Whether the external worker with this id is offline, or is not registered any more.
+
+        One that registers and claims within a moment may be known here later than its claim: that is not lost.
+        """
 
 
 class Nobody:

@@ -22,7 +22,7 @@ from maze_operator.worker import Gone, RunWorker
 from maze_operator.workflows import read_spec
 
 DURABLE_SECONDS = 20.0
-"""How long a report waits to be in the status before the worker is told to say it again."""
+"""How long any report waits to be in the status before its sender is told to say it again."""
 
 Json = dict[str, Any]
 

@@ -23,7 +23,7 @@ from maze_operator.core.podview import run_uid_of, view_pod
 from maze_operator.core.values import AttemptId, PodView, Started
 from maze_operator.engine import Engine
 from maze_operator.leases import make_lease
-from maze_operator.reports import NotJson, take_report
+from maze_operator.reports import DURABLE_SECONDS, NotJson, take_report
 from maze_operator.tokens import bearer_fits, token_fits
 from maze_operator.worker import Gone, RunWorker
 
@@ -31,8 +31,6 @@ log = logging.getLogger(__name__)
 
 MAX_BODY = 4 * 1024 * 1024
 """Bytes of a report; the inlined outputs of one are at most protocol.INLINE_TOTAL before base64."""
-DURABLE_SECONDS = 20.0
-"""How long a report waits to be written before the runner is told to say it again."""
 
 LEASE, UPLOADS, COMPLETE = TypeAdapter(LeaseRequest), TypeAdapter(UploadsRequest), TypeAdapter(Complete)
 REPORT = TypeAdapter(WorkerReport)
