@@ -88,7 +88,12 @@ async def create_task(
     found: ServicesDep,
     idempotency_key: Annotated[
         str | None,
-        Header(min_length=1, max_length=255, description="Creating twice with one key and body makes one task."),
+        Header(
+            alias="Idempotency-Key",
+            min_length=1,
+            max_length=255,
+            description="Creating twice with one key and body makes one task.",
+        ),
     ] = None,
 ) -> Json:
     """Queue a problem for the next worker that takes it."""
