@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response, WebSocket
+from starlette.responses import JSONResponse
 
 from maze_api import errors, sockets
 from maze_api.cache import Runs, view
@@ -95,11 +96,11 @@ async def create_task(
             description="Creating twice with one key and body makes one task.",
         ),
     ] = None,
-) -> Json:
+) -> JSONResponse:
     """Queue a problem for the next worker that takes it."""
     made = view_task(await found.creation.create(body, idempotency_key))
     log.info("task %s of problem %s", made.id, made.problem_id)
-    return created_json(made)
+    return JSONResponse(created_json(made), 201)
 
 
 @router.get("", response_model=list[TaskItem])
@@ -118,9 +119,10 @@ async def list_tasks(
 
 
 @router.get("/{task_id}", response_model=TaskDetail)
-async def get_task(task: TaskDep, found: ServicesDep) -> Json:
+async def get_task(task: TaskDep, found: ServicesDep) -> JSONResponse:
     """One task, with its result once it has ended."""
-    return task_json(task, await found.results.of(task))
+    # Not by the model, which gives up on what is nested deeply.
+    return JSONResponse(task_json(task, await found.results.of(task)))
 
 
 @router.post("/{task_id}/cancel", response_model=TaskCancelled)
