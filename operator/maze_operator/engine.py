@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from typing import Any
 
 from maze_crds import names
@@ -13,7 +14,7 @@ from maze_io.kube import Kube, pods_path, runs_path
 from maze_io.store import AsyncStore, StoreError
 from maze_operator.core.podview import run_uid_of, view_pod
 from maze_operator.core.values import RunView, Settings
-from maze_operator.crew import Dispatch, Heartbeats, Nobody
+from maze_operator.dispatch import Dispatch
 from maze_operator.executor import Executor
 from maze_operator.results import Results
 from maze_operator.settings import ShellSettings
@@ -29,18 +30,22 @@ class Engine:
         self.kube, self.store, self.core, self.shell = kube, store, core, shell
         self.results = Results(store)
         self.executor = Executor(self, archive)
-        self.dispatch: Dispatch = Nobody()
-        self.heartbeats: Heartbeats = Nobody()
+        self.dispatch = Dispatch(kube, self._wake)
+        self.heartbeats = self.dispatch.heartbeats
         self.runs = Cache(self._run_changed)
         self.pods = Cache(self._pod_changed)
         self.ready = False
+        self._pods_of: defaultdict[str, dict[Key, Object]] = defaultdict(dict)
         self._workers: dict[str, RunWorker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Pods first: a worker must never see a Run without the pods it has."""
         self._spawn(self.pods.follow(self.kube.list_and_watch(pods_path(), {"labelSelector": names.LABEL_RUN_UID})))
+        for work in self.dispatch.background():
+            self._spawn(work)
         await self.pods.wait_synced()
+        await self.dispatch.wait_synced()
         self.runs.apply(await self.kube.list_all(runs_path()))
         self._spawn(self._relist())
         self.ready = True
@@ -50,6 +55,7 @@ class Engine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.dispatch.statuses.flush()
 
     def saw_run(self, kind: str | None, obj: Object) -> None:
         """A watch event; kind is None for what a first list gives."""
@@ -61,6 +67,11 @@ class Engine:
     def worker_of(self, uid: str) -> RunWorker | None:
         return self._workers.get(uid)
 
+    def _wake(self, uid: str) -> None:
+        worker = self._workers.get(uid)
+        if worker is not None:
+            worker.dirty.set()
+
     def run_inputs(self, view: RunView) -> dict[str, Any]:
         """What the Run gives, with the defaults of the workflow's schema."""
         return fill_defaults(view.workflow.spec, view.spec.inputs) if view.workflow else dict(view.spec.inputs)
@@ -70,16 +81,17 @@ class Engine:
         assert obj is not None
         uid = obj["metadata"]["uid"]
         if old is not None and new is not None and old["metadata"]["uid"] != uid:
+            self.dispatch.see_run(old["metadata"]["uid"], None)
             self._forget(old)
+        self.dispatch.see_run(uid, new)
         if new is None:
             self._forget(obj)
             return
         worker = self._workers.get(uid)
         if worker is None:
             worker = RunWorker(self, key[0], key[1], uid)
-            for pod in self.pods:
-                if run_uid_of(pod) == uid:
-                    self._add_pod(worker, pod)
+            for pod in self._pods_of.get(uid, {}).values():
+                self._add_pod(worker, pod)
             self._workers[uid] = worker
             self._spawn(self._work(worker))
         worker.dirty.set()
@@ -105,7 +117,14 @@ class Engine:
     def _pod_changed(self, key: Key, old: Object | None, new: Object | None) -> None:
         pod = new or old
         assert pod is not None
-        worker = self._workers.get(run_uid_of(pod) or "")
+        run_uid = run_uid_of(pod) or ""
+        if new is not None:
+            self._pods_of[run_uid][key] = new
+        else:
+            self._pods_of[run_uid].pop(key, None)
+            if not self._pods_of[run_uid]:
+                del self._pods_of[run_uid]
+        worker = self._workers.get(run_uid)
         view = view_pod(pod)
         if worker is None or view is None:
             return

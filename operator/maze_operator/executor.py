@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ from maze_operator.core.values import (
     RunView,
     Workflow,
 )
+from maze_operator.podlogs import keep_log
 from maze_operator.tokens import make_token
 
 if TYPE_CHECKING:
@@ -69,14 +71,17 @@ class Executor:
             if isinstance(action, CreatePod):
                 await self._create(worker, view, action)
             elif isinstance(action, DeletePod):
-                await self._delete_pod(view.namespace, action)
+                await self._delete_pod(worker, view, action)
             elif isinstance(action, DeleteRun):
                 options = {"preconditions": {"uid": view.uid}, "propagationPolicy": "Background"}
                 await _absent_is_fine(self._engine.kube.delete(runs_path(view.namespace, view.name), options))
 
-    async def _delete_pod(self, namespace: str, action: DeletePod) -> None:
+    async def _delete_pod(self, worker: RunWorker, view: RunView, action: DeletePod) -> None:
+        pod = next((one for one in worker.pods.values() if one.name == action.name), None)
+        if pod is not None and (pod.running_since is not None or pod.ended is not None):
+            await keep_log(self._engine.kube, self._engine.store, view.uid, pod.attempt_id, view.namespace, pod.name)
         options = {"gracePeriodSeconds": action.grace_seconds, "preconditions": {"uid": action.uid}}
-        await _absent_is_fine(self._engine.kube.delete(pods_path(namespace, action.name), options))
+        await _absent_is_fine(self._engine.kube.delete(pods_path(view.namespace, action.name), options))
 
     async def _create(self, worker: RunWorker, view: RunView, action: CreatePod) -> None:
         assert view.workflow is not None
@@ -99,6 +104,7 @@ class Executor:
         except KubeError as error:
             await self._not_created(worker, view, attempt, pod["metadata"]["name"], error)
             return
+        worker.created[attempt] = time.monotonic()
         self._engine.pods.put(created)
 
     async def _not_created(

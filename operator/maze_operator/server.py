@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,7 @@ from maze_crds.protocol import Complete, LeaseRequest, UploadsRequest, WorkerRep
 from maze_crds.run import TaskPhase
 from maze_io.kube import KubeError
 from maze_io.store import StoreError
+from maze_operator import metrics
 from maze_operator.core.admission import ACTIVE
 from maze_operator.core.outputs import InputMissing, ResultLost
 from maze_operator.core.podview import run_uid_of, view_pod
@@ -109,6 +111,8 @@ class Server:
         except (InputMissing, ResultLost) as error:
             await engine.executor.fail_early(worker, attempt, error)
             return _say(409, str(error))
+        if attempt in worker.created:
+            metrics.POD_START.observe(time.monotonic() - worker.created.pop(attempt))
         worker.started.setdefault(attempt, Started(datetime.now(UTC), pod.node))
         worker.dirty.set()
         return web.json_response(lease)

@@ -16,6 +16,7 @@ from maze_operator.core.admission import ACTIVE
 from maze_operator.core.assignment import external_holder
 from maze_operator.core.plan import attempts_to_look_up, plan
 from maze_operator.core.values import AttemptId, Facts, PodView, Refused, RunView, Started
+from maze_operator.podlogs import keep_log
 from maze_operator.workflows import Resolved, read_spec, resolve, view_run
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class RunWorker:
         self.dirty = asyncio.Event()
         self.dirty.set()
         self.known: set[AttemptId] = set()
+        self.created: dict[AttemptId, float] = {}
+        """When this process made the pod, by its monotonic clock."""
         self.started: dict[AttemptId, Started] = {}
         self.refused: dict[AttemptId, Refused] = {}
         self.reports: dict[AttemptId, tuple[Result, list[asyncio.Future[None]]]] = {}
@@ -135,8 +138,10 @@ class RunWorker:
         view = await self.view()
         facts = await self._gather(view)
         decided = plan(view, self.pods, facts, datetime.now(UTC), self.engine.core)
-        if decided.status != view.status and not await self._write(decided.status):
-            return 0.0
+        if decided.status != view.status:
+            if not await self._write(decided.status):
+                return 0.0
+            self.engine.dispatch.count(self.namespace, view.status, decided.status)
         self.cold = False
         self.ended = decided.status.phase in TERMINAL_RUNS
         self._settle(decided.status, facts)
@@ -149,6 +154,8 @@ class RunWorker:
             wanted = attempts_to_look_up(view, self.pods, frozenset(self.known), self.cold) - results.keys()
             for attempt in wanted:
                 task, pod = view.workflow.tasks[attempt.task], self.pods.get(attempt)
+                if pod is not None and task.container is not None:
+                    await keep_log(self.engine.kube, self.engine.store, self.uid, attempt, self.namespace, pod.name)
                 results[attempt] = await self.engine.results.find(self.uid, task, attempt, pod, datetime.now(UTC))
         return await self._gather_hands(view, results)
 
@@ -213,6 +220,6 @@ class RunWorker:
             for done in waiting:
                 if not done.done():
                     done.set_result(None)
-        for memory in (self.started, self.refused):
+        for memory in (self.created, self.started, self.refused):
             for attempt in memory.keys() - active:
                 del memory[attempt]

@@ -1,0 +1,93 @@
+"""Internal workers and who has which Run, put together: caches of Workers, WorkerPools and Leases around the pure parts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from maze_crds import names
+from maze_crds.run import RunStatus
+from maze_crds.worker import WorkerState
+from maze_io.cache import Object
+from maze_io.kube import Kube, resource_path, workers_path
+from maze_operator.core.hands import Hands
+from maze_operator.core.queue import view_entry
+from maze_operator.heartbeats import Heartbeats
+from maze_operator.pools import Pools, pools_path
+from maze_operator.statuses import Statuses
+
+Json = dict[str, Any]
+
+
+class Dispatch:
+    """`wake(uid)` marks the RunWorker of a Run dirty: what it asks here has another answer now."""
+
+    def __init__(self, kube: Kube, wake: Callable[[str], None]) -> None:
+        self._kube, self._wake = kube, wake
+        self._hands = Hands()
+        self._holders: dict[str, tuple[str, str]] = {}
+        self.heartbeats = Heartbeats(self._worker_changed)
+        self.workers = self.heartbeats.workers
+        self.pools = Pools(kube, self.workers, self._open, self._hands.is_busy)
+        self.statuses = Statuses(kube, self.workers, self._state_of)
+
+    def background(self) -> list[Coroutine[Any, Any, None]]:
+        """What has to run as long as this process leads."""
+        watch = self._kube.list_and_watch
+        leases = resource_path("coordination.k8s.io/v1", "leases")
+        heartbeats = {"labelSelector": f"{names.LABEL_HEARTBEAT}=true"}
+        return [
+            self.workers.follow(watch(workers_path())),
+            self.pools.pools.follow(watch(pools_path())),
+            self.heartbeats.leases.follow(watch(leases, heartbeats)),
+            self.heartbeats.keep(),
+            self.pools.keep(),
+            self.statuses.keep(),
+        ]
+
+    async def wait_synced(self) -> None:
+        """Nobody is handed anything, or found lost, before this."""
+        caches = (self.workers, self.pools.pools, self.heartbeats.leases)
+        await asyncio.gather(*(cache.wait_synced() for cache in caches))
+
+    def slot_for(self, uid: str) -> str | None:
+        """The internal worker that is to execute the waiting Run now."""
+        return self._hands.slot_for(uid)
+
+    def see_run(self, uid: str, run: Object | None) -> None:
+        """A Run as it is now; None: gone."""
+        entry = view_entry(run) if run is not None else None
+        self._wake_all(self._hands.see(uid, entry))
+        before = self._holders.pop(uid, None)
+        worker = (entry.internal or entry.external) if entry else None
+        if entry is not None and worker is not None:
+            self._holders[uid] = (entry.namespace, worker)
+        after = self._holders.get(uid)
+        for namespace, one in {pair for pair in (before, after) if pair is not None and before != after}:
+            self.statuses.mark(namespace, one)
+            self.pools.mark(namespace)
+
+    def count(self, namespace: str, before: RunStatus, after: RunStatus) -> None:
+        """A Run's status has been written by us."""
+        if after.assignments:
+            self.statuses.count(namespace, before, after)
+
+    def _open(self, namespace: str, members: Iterable[str]) -> None:
+        self._wake_all(self._hands.open(namespace, members))
+
+    def _worker_changed(self, namespace: str, worker: str) -> None:
+        self._wake_all(self._hands.runs_of(namespace, worker))
+        self.statuses.mark(namespace, worker)
+
+    def _state_of(self, namespace: str, worker: Json) -> WorkerState:
+        one = worker["spec"]["workerId"]
+        if worker["spec"].get("internal"):
+            return WorkerState.BUSY if self._hands.is_busy(namespace, one) else WorkerState.IDLE
+        if self.heartbeats.is_offline(namespace, worker["metadata"]["name"]):
+            return WorkerState.OFFLINE
+        return WorkerState.BUSY if self._hands.runs_of(namespace, one) else WorkerState.IDLE
+
+    def _wake_all(self, uids: Iterable[str]) -> None:
+        for uid in uids:
+            self._wake(uid)
