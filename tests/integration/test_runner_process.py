@@ -51,6 +51,13 @@ def test_every_end_has_its_reason(stage: Stage, body: str, expected: tuple[str, 
     assert message in failure["message"]
 
 
+def test_an_exception_that_names_its_reason_is_a_failure_in_its_own_words(stage: Stage) -> None:
+    stage.offer(source('error = RuntimeError("not\\ntoday")\nerror.maze_reason = "OutOfLuck"\nraise error'))
+    failure = stage.failure()
+    assert failure == {"cause": "UserError", "reason": "OutOfLuck", "message": "not today"}
+    assert stage.objects["log"].decode() == "not today\n"
+
+
 def test_an_exception_shows_the_users_lines_and_only_those(stage: Stage) -> None:
     stage.offer(source('print("before")\nreturn {"a": int("x\\ud800")}'))
     failure = stage.failure()

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from maze_cluster import deploy, ocilayout
+from maze_cluster import deploy, examples, ocilayout
 from maze_cluster.debian import CNI_PACKAGE, PROGRAMS, plan_packages
 from maze_cluster.errors import ClusterError
 from maze_cluster.images import PythonImage, build_python_reference
 from maze_cluster.tools import BINARIES, build_cache_key, build_ldflags, parse_go_version
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 IMAGE = PythonImage("operator", "operator", ("crds", "operator"))
 
 
@@ -151,6 +152,23 @@ def test_old_versions_of_an_image_do_not_fill_the_disk(tmp_path: Path) -> None:
     assert not (folder / path_of(digest(b"one"))).exists()
     assert (folder / path_of(digest(b"base"))).exists()
     assert (folder / path_of(digest(b"run"))).exists()
+
+
+def test_the_example_problems_and_scenarios_are_found_and_are_workflows() -> None:
+    assert {path.name for path in examples.find_problems(EXAMPLES)} >= {"example.yaml", "incident.yaml"}
+    built = {
+        workflow["metadata"]["annotations"]["maze.dev/scenario-id"] for workflow in examples.build_scenarios(EXAMPLES)
+    }
+    assert "news_source_discovery_v1" in built
+
+
+def test_an_example_scenario_that_is_none_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "scenarios"
+    folder.mkdir()
+    for text in ("[1]", "{", '{"steps": 1}'):
+        (folder / "wrong.json").write_text(text)
+        with pytest.raises(ClusterError, match=r"scenarios/wrong\.json is not a scenario definition: \w+"):
+            examples.build_scenarios(tmp_path)
 
 
 def digest(content: bytes) -> str:

@@ -24,6 +24,7 @@ from maze_runner.operator import VARIABLES
 from maze_runner.outputs import plan_inline
 from maze_runner.spool import Spool
 from maze_runner.strays import find_strays, parse_stat
+from maze_runner.trace import named_reason
 
 FOLDER = Path(maze_runner.__file__).parent
 
@@ -178,3 +179,35 @@ def test_messages_fit_into_one_line_and_into_utf8() -> None:
     assert failure["message"].startswith("a b\\ud800c")
     assert len(failure["message"]) <= limits.MESSAGE_LIMIT + 10
     assert len(failure["traceback"]) <= limits.TRACEBACK_LIMIT
+
+
+class Named(Exception):
+    def __init__(self, reason: object, text: str = "") -> None:
+        super().__init__(text)
+        self.maze_reason = reason
+
+
+class Shy(Exception):
+    @property
+    def maze_reason(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Named("ToolError"), "ToolError"),
+        (Named("HTTP404"), "HTTP404"),
+        (Named("lower"), None),
+        (Named("Two words"), None),
+        (Named("Öl"), None),
+        (Named("X" * 65), None),
+        (Named(""), None),
+        (Named(None), None),
+        (Named(404), None),
+        (Shy(), None),
+        (ValueError("x"), None),
+    ],
+)
+def test_an_exception_may_give_its_reason_as_one_camel_case_word(error: Exception, reason: str | None) -> None:
+    assert named_reason(error) == reason
