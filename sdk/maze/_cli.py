@@ -13,13 +13,14 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from maze import _graph
+from maze import _cli_scenario, _graph
 from maze._client import MaClient
 from maze._errors import MazeError
 from maze._workflow import MaWorkflow
 from maze.testing import LocalClient
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run Maze workflows and look after them.")
+app.add_typer(_cli_scenario.app, name="scenario")
 out = Console(soft_wrap=True)
 
 ID_WIDTH = 36
@@ -211,4 +212,4 @@ def main() -> None:
         app()
     except MazeError as error:
         typer.echo(f"maze: {error}", err=True)
-        raise SystemExit(2 if isinstance(error, UsageError) else 1) from None
+        raise SystemExit(2 if isinstance(error, (UsageError, _cli_scenario.InputError)) else 1) from None
