@@ -9,7 +9,7 @@ from typing import Any
 from maze_crds import names
 from maze_crds.run import RunStatus
 from maze_crds.worker import WorkerState
-from maze_io.cache import Object
+from maze_io.cache import Key, Object
 from maze_io.kube import Kube, resource_path, workers_path
 from maze_operator.core.hands import Hands
 from maze_operator.core.queue import view_entry
@@ -31,6 +31,7 @@ class Dispatch:
         self.workers = self.heartbeats.workers
         self.pools = Pools(kube, self.workers, self._open, self._hands.is_busy)
         self.statuses = Statuses(kube, self.workers, self._state_of)
+        self.workers.subscribe(self._worker_seen)
 
     def background(self) -> list[Coroutine[Any, Any, None]]:
         """What has to run as long as this process leads."""
@@ -79,6 +80,10 @@ class Dispatch:
     def _worker_changed(self, namespace: str, worker: str) -> None:
         self._wake_all(self._hands.runs_of(namespace, worker))
         self.statuses.mark(namespace, worker)
+
+    def _worker_seen(self, key: Key, old: Object | None, new: Object | None) -> None:
+        if old is None and new is not None:
+            self.statuses.mark(key[0], new["spec"]["workerId"])
 
     def _state_of(self, namespace: str, worker: Json) -> WorkerState:
         one = worker["spec"]["workerId"]
