@@ -38,8 +38,9 @@ def named_reason(error: BaseException) -> Optional[str]:
         reason = getattr(error, "maze_reason", None)
     except Exception:  # noqa: BLE001 - as above
         return None
-    fits = isinstance(reason, str) and reason.isascii() and reason.isalnum() and len(reason) <= REASON_LIMIT
-    return str(reason) if fits and reason[:1].isupper() else None
+    if not isinstance(reason, str) or not (reason.isascii() and reason.isalnum() and len(reason) <= REASON_LIMIT):
+        return None
+    return reason if reason[0].isupper() else None
 
 
 def format_user_traceback(error: BaseException) -> str:
