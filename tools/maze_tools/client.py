@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from maze_tools.call import connect, list_all, say_error, say_where
@@ -25,6 +26,7 @@ async def list_tools(server: str | dict[str, Any], seconds: float = SECONDS) -> 
     """
     import anyio
 
+    await anyio.to_thread.run_sync(import_module, "mcp.client")  # takes seconds, which nobody else should wait for
     where = {"url": server} if isinstance(server, str) else server
     tools: list[Any] | None = None
     with anyio.move_on_after(seconds):
