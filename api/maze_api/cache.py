@@ -100,6 +100,11 @@ class Runs:
         """The Run as the cache has it. Shared: treat it as frozen."""
         return self._cache.get(self.namespace, name)
 
+    @property
+    def seen(self) -> int:
+        """Every change of a Run up to this resourceVersion is in the cache."""
+        return self._cache.seen
+
     def objects(self) -> Iterator[Object]:
         """All Runs in the cache, in no order."""
         return iter(self._cache)

@@ -2,7 +2,7 @@
 
 The caches of several api processes may all show a task as waiting, but only one write fits the version that they saw. The
 loser reads the Run again and goes on with what is first in the queue then. Within a process a task is reserved while its
-claim is being written, so that concurrent claims go for different tasks at once.
+claim is being written, so that concurrent claims go for different tasks at once. See claim_notes.py for a worker's limit.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from weakref import WeakValueDictionary
 
 from maze_api.cache import Runs
+from maze_api.claim_notes import ClaimNotes, Note
 from maze_api.errors import Unavailable
 from maze_api.task_index import TaskIndex
 from maze_api.task_view import TaskView, view_task
@@ -54,11 +55,17 @@ def same_claim(run: Object, claim: Object) -> bool:
 
 
 class Claims:
-    """The claims that come in through this process."""
+    """The claims that come in through this process.
 
-    def __init__(self, runs: Runs, tasks: TaskIndex) -> None:
+    Args:
+        seconds: how long a worker may be silent after a claim.
+    """
+
+    def __init__(self, runs: Runs, tasks: TaskIndex, notes: ClaimNotes, seconds: int) -> None:
         self._runs = runs
         self._tasks = tasks
+        self._notes = notes
+        self._seconds = seconds
         self._reserved: set[str] = set()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -75,31 +82,47 @@ class Claims:
             raise Unavailable("the tasks could not be listed yet; try again")
         lock = self._locks.setdefault(worker.id, asyncio.Lock())
         async with lock:
-            if len(self._tasks.of_worker(worker.id)) >= worker.max_parallel_tasks:
-                return None
-            return await self._first(worker)
-
-    async def _first(self, worker: WorkerView) -> TaskView | None:
-        gone: set[str] = set()
-        for _ in range(TRIES):
-            task = choose_task(self._tasks.waiting(), worker.takes, self._reserved | gone)
-            if task is None:
-                return None
-            self._reserved.add(task.id)
-            try:
-                claimed, seen = await self._write(task, worker.id)
-            finally:
-                self._reserved.discard(task.id)
-            if claimed is not None:
-                return claimed
-            if not seen:
-                gone.add(task.id)
+            gone: set[str] = set()
+            for _ in range(TRIES):
+                if self._choose(worker, gone) is None:
+                    return None
+                before = await self._notes.catch_up(worker)
+                task = self._choose(worker, gone)
+                if task is None:
+                    return None
+                self._reserved.add(task.id)
+                try:
+                    claimed = await self._go_for(task, worker, before, gone)
+                finally:
+                    self._reserved.discard(task.id)
+                if claimed is not None:
+                    return claimed
         raise Unavailable("others were faster too often; try again")
 
-    async def _write(self, task: TaskView, worker_id: str) -> tuple[TaskView | None, bool]:
+    def _choose(self, worker: WorkerView, gone: set[str]) -> TaskView | None:
+        if len(self._tasks.of_worker(worker.id)) >= worker.max_parallel_tasks:
+            return None
+        return choose_task(self._tasks.waiting(), worker.takes, self._reserved | gone)
+
+    async def _go_for(self, task: TaskView, worker: WorkerView, before: Note, gone: set[str]) -> TaskView | None:
+        """The task where it is the worker's now; else look again. `gone` gets it where there is no such Run."""
+        now = datetime.now(UTC)
+        if not await self._notes.take_turn(worker, task.id, now, before, self._seconds):
+            return None
+        while True:
+            claimed, exists = await self._write(task, worker.id, now)
+            if not exists:
+                gone.add(task.id)
+                return None
+            known = self._tasks.get(task.id)
+            if claimed is not None or known is None or not known.waits:
+                return claimed
+            task = known  # only its status has changed: it is still the first
+
+    async def _write(self, task: TaskView, worker_id: str, now: datetime) -> tuple[TaskView | None, bool]:
         """Try to claim; the task where it worked, and whether there is such a Run at all."""
         path = runs_path(self._runs.namespace, task.id)
-        claim = build_claim(task, worker_id, datetime.now(UTC))
+        claim = build_claim(task, worker_id, now)
         version = {"resourceVersion": task.obj["metadata"]["resourceVersion"]}
         for sent in range(SENDS):
             try:

@@ -197,6 +197,10 @@ class Workers:
     def put_pool(self, obj: Object) -> None:
         self._pools.put(obj)
 
+    def lease(self, worker: WorkerView) -> Object | None:
+        """Its heartbeat. Shared: treat it as frozen."""
+        return self._leases.get(self.namespace, worker.name)
+
     async def until(self, holds: Callable[[], bool], seconds: float) -> bool:
         """Wait until something holds of the caches. False: it does not, after this time."""
         changed = asyncio.Event()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from maze_api.cache import Runs
+from maze_api.claim_notes import ClaimNotes
 from maze_api.claims import Claims
 from maze_api.pool import InternalPool
 from maze_api.reports import Reports
@@ -30,7 +31,7 @@ class Crew:
         """Inside the event loop: the connections to the operator belong to it. End them with `reports.close()`."""
         return cls(
             registry=Registry(workers, tasks, settings.worker_timeout_seconds),
-            claims=Claims(runs, tasks),
+            claims=Claims(runs, tasks, ClaimNotes(runs, workers), settings.worker_timeout_seconds),
             reports=Reports(settings.report_url, settings.api_token, runs, tasks),
             pool=InternalPool(workers, settings),
             operator=OperatorLife(workers.kube, settings.control_namespace),

@@ -37,6 +37,8 @@ LABEL_HEARTBEAT = "maze.dev/worker-heartbeat"
 """On the Leases that external workers renew: "true"."""
 ANNOTATION_SAID = "maze.dev/worker-said"
 """On the Leases of external workers: the last heartbeat's `{"status", "current_task_id"}` as JSON."""
+ANNOTATION_CLAIMING = "maze.dev/worker-claiming"
+"""On the Leases of external workers: which task is being claimed, and through which api process, as JSON."""
 ANNOTATION_ENVIRONMENT = "maze.dev/environment"
 """On the WorkerPool: what the api's environment said when it was applied last, as JSON."""
 

@@ -68,6 +68,11 @@ class Cache:
         """True once a complete list has been applied."""
         return self._synced.is_set()
 
+    @property
+    def seen(self) -> int:
+        """The newest resourceVersion that the reflector has told of: every change up to it is in here."""
+        return self._seen
+
     async def wait_synced(self) -> None:
         await self._synced.wait()
 
