@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 DISTS := crds operator api runner-image tools sdk cluster
 
-.PHONY: help up down demo test unit integration e2e check fix lock crds
+.PHONY: help up down demo test unit integration e2e bench check fix lock crds
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ lock: $(VENV)/.ready  ## pin dependencies again, with hashes and without address
 
 integration: up  ## real API server, object store and processes
 	@$(PY) -m pytest tests/integration -q
+
+bench: up  ## measure, as tables of ratios (a minute)
+	@$(PY) bench/sse.py
 
 e2e: up  ## real pods
 	@$(PY) -m pytest tests/e2e -q
