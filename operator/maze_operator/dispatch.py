@@ -11,7 +11,7 @@ from maze_crds.run import RunStatus
 from maze_crds.worker import WorkerState
 from maze_io.cache import Key, Object
 from maze_io.kube import Kube, resource_path, workers_path
-from maze_operator.core.hands import Hands
+from maze_operator.core.hands import Handed, Hands
 from maze_operator.core.queue import view_entry
 from maze_operator.heartbeats import Heartbeats
 from maze_operator.pools import Pools, pools_path
@@ -27,6 +27,8 @@ class Dispatch:
         self._kube, self._wake = kube, wake
         self._hands = Hands()
         self._holders: dict[str, tuple[str, str]] = {}
+        """Run → namespace and id of the worker that has it, claims it, or was handed it."""
+        self._started = asyncio.Event()
         self.heartbeats = Heartbeats(self._worker_changed)
         self.workers = self.heartbeats.workers
         self.pools = Pools(kube, self.workers, self._open, self._hands.is_busy)
@@ -43,14 +45,22 @@ class Dispatch:
             self.pools.pools.follow(watch(pools_path())),
             self.heartbeats.leases.follow(watch(leases, heartbeats)),
             self.heartbeats.keep(),
-            self.pools.keep(),
-            self.statuses.keep(),
+            self._once_started(self.pools.keep),
+            self._once_started(self.statuses.keep),
         ]
 
     async def wait_synced(self) -> None:
         """Nobody is handed anything, or found lost, before this."""
         caches = (self.workers, self.pools.pools, self.heartbeats.leases)
         await asyncio.gather(*(cache.wait_synced() for cache in caches))
+
+    def start(self) -> None:
+        """All Runs have been seen. Before this nobody knows who is busy or first in the queue, so no slot is opened."""
+        self._started.set()
+
+    async def _once_started(self, keep: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        await self._started.wait()
+        await keep()
 
     def slot_for(self, uid: str) -> str | None:
         """The internal worker that is to execute the waiting Run now."""
@@ -59,9 +69,9 @@ class Dispatch:
     def see_run(self, uid: str, run: Object | None) -> None:
         """A Run as it is now; None: gone."""
         entry = view_entry(run) if run is not None else None
-        self._wake_all(self._hands.see(uid, entry))
+        self._hand(self._hands.see(uid, entry))
         before = self._holders.pop(uid, None)
-        worker = (entry.internal or entry.external) if entry else None
+        worker = (entry.internal or entry.external or self.slot_for(uid)) if entry else None
         if entry is not None and worker is not None:
             self._holders[uid] = (entry.namespace, worker)
         after = self._holders.get(uid)
@@ -75,14 +85,23 @@ class Dispatch:
             self.statuses.count(namespace, before, after)
 
     def _open(self, namespace: str, members: Iterable[str]) -> None:
-        self._wake_all(self._hands.open(namespace, members))
+        self._hand(self._hands.open(namespace, members))
+
+    def _hand(self, handed: Iterable[Handed]) -> None:
+        for uid, namespace, worker in handed:
+            self._holders[uid] = (namespace, worker)
+            self.statuses.mark(namespace, worker)
+            self._wake(uid)
 
     def _worker_changed(self, namespace: str, worker: str) -> None:
-        self._wake_all(self._hands.runs_of(namespace, worker))
+        for uid in self._hands.runs_of(namespace, worker):
+            self._wake(uid)
         self.statuses.mark(namespace, worker)
 
     def _worker_seen(self, key: Key, old: Object | None, new: Object | None) -> None:
-        if old is None and new is not None:
+        if new is None:
+            self.statuses.forget(key)
+        elif old is None:
             self.statuses.mark(key[0], new["spec"]["workerId"])
 
     def _state_of(self, namespace: str, worker: Json) -> WorkerState:
@@ -92,7 +111,3 @@ class Dispatch:
         if self.heartbeats.is_offline(namespace, worker["metadata"]["name"]):
             return WorkerState.OFFLINE
         return WorkerState.BUSY if self._hands.runs_of(namespace, one) else WorkerState.IDLE
-
-    def _wake_all(self, uids: Iterable[str]) -> None:
-        for uid in uids:
-            self._wake(uid)

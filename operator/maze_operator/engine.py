@@ -47,6 +47,7 @@ class Engine:
         await self.pods.wait_synced()
         await self.dispatch.wait_synced()
         self.runs.apply(await self.kube.list_all(runs_path()))
+        self.dispatch.start()
         self._spawn(self._relist())
         self.ready = True
 

@@ -86,10 +86,16 @@ class Heartbeats:
             self._pulses[key] = hear(self._pulses.get(key), new, time.monotonic())
             self._wake.set()
 
+    def _note_pulse(self, key: Key) -> None:
+        """A new Worker is given its time from now, also where its Lease was seen before the end of an earlier one."""
+        if key not in self._pulses:
+            now, lease = time.monotonic(), self.leases.get(*key)
+            self._pulses[key] = hear(None, lease, now) if lease else Pulse("", DEFAULT_PATIENCE, now)
+
     def _worker_changed(self, key: Key, old: Object | None, new: Object | None) -> None:
         worker: str = (new or old or {})["spec"]["workerId"]
         if new is not None and not new["spec"].get("internal"):
-            self._pulses.setdefault(key, Pulse("", DEFAULT_PATIENCE, time.monotonic()))
+            self._note_pulse(key)
             self._deleted.discard(key)
             self._strangers.pop(key, None)
             if key not in self._known:

@@ -14,6 +14,7 @@ from maze_operator.core.values import AttemptId
 log = logging.getLogger(__name__)
 
 KEPT_BYTES = 16 * 1024 * 1024
+"""The last ones: what a task said at its end explains its end."""
 PATIENCE = 3.0
 """Seconds; a log that takes longer is lost rather than keep its pod running."""
 
@@ -30,8 +31,10 @@ async def keep_log(kube: Kube, store: AsyncStore, run_uid: str, attempt: Attempt
 
 
 async def _read(kube: Kube, namespace: str, pod: str) -> bytes:
-    chunks = []
-    async with aclosing(kube.stream(pods_path(namespace, pod, "log"), {"limitBytes": KEPT_BYTES})) as stream:
+    kept = bytearray()
+    async with aclosing(kube.stream(pods_path(namespace, pod, "log"))) as stream:
         async for chunk in stream:
-            chunks.append(chunk)
-    return b"".join(chunks)
+            kept += chunk
+            if len(kept) > 2 * KEPT_BYTES:
+                del kept[:-KEPT_BYTES]
+    return bytes(kept[-KEPT_BYTES:])

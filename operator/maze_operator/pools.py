@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 RETRY = 1.0
+"""Seconds before a namespace that could not be brought in order is tried again; the others go on."""
 
 
 def pools_path(namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
@@ -61,9 +62,7 @@ class Pools:
                     log.log(
                         logging.INFO if error.conflict else logging.WARNING, "worker pool of %s: %s", namespace, error
                     )
-                    self._marked.add(namespace)
-                    self._wake.set()
-                    await asyncio.sleep(RETRY)
+                    asyncio.get_running_loop().call_later(RETRY, self.mark, namespace)
 
     def _changed(self, key: Key, old: Object | None, new: Object | None) -> None:
         self._marked.add(key[0])

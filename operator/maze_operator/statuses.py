@@ -67,18 +67,27 @@ class Statuses:
             await self.flush()
             await asyncio.sleep(PAUSE)
 
+    def forget(self, key: Key) -> None:
+        """The Worker is gone; another one of its name starts from zero."""
+        self._marked.discard(key)
+        self._ended.pop(key, None)
+
     async def flush(self) -> None:
-        marked, self._marked = self._marked, set()
-        for key in marked:
+        """Write what is marked, each once; what does not succeed stays marked."""
+        for key in list(self._marked):
+            self._marked.discard(key)
             try:
                 await self._write(key)
             except KubeError as error:
                 if error.not_found:
-                    self._ended.pop(key, None)
+                    self.forget(key)
                     continue
                 log.warning("the status of worker %s is not written yet: %s", key[1], error)
                 self._marked.add(key)
                 self._wake.set()
+            except BaseException:
+                self._marked.add(key)
+                raise
 
     async def _write(self, key: Key) -> None:
         worker = self._workers.get(*key)

@@ -14,8 +14,17 @@ from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from maze_operator.core.queue import Entry, Order
+
+
+class Handed(NamedTuple):
+    """A Run that an internal worker is to execute from now on."""
+
+    uid: str
+    namespace: str
+    worker: str
 
 
 @dataclass
@@ -27,7 +36,7 @@ class _Pool:
 
 
 class Hands:
-    """All namespaces. Every call answers the UIDs of the Runs that have been handed a worker by it."""
+    """All namespaces. A change answers what has been handed because of it."""
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
@@ -47,7 +56,7 @@ class Hands:
         """UIDs of the Runs that the external worker has or claims."""
         return frozenset(self._external.get((namespace, worker), ()))
 
-    def see(self, uid: str, entry: Entry | None) -> list[str]:
+    def see(self, uid: str, entry: Entry | None) -> list[Handed]:
         """A Run as it is now; None: ended or gone."""
         before = self._entries.get(uid)
         if before == entry:
@@ -63,7 +72,7 @@ class Hands:
             self._enter(uid, entry)
         return [found for one in {e.namespace for e in (before, entry) if e} for found in self._fill(one)]
 
-    def open(self, namespace: str, members: Iterable[str]) -> list[str]:
+    def open(self, namespace: str, members: Iterable[str]) -> list[Handed]:
         """The workers that may take Runs from now on; none where the pool is stopped."""
         self._pools[namespace].members = tuple(members)
         return self._fill(namespace)
@@ -102,12 +111,13 @@ class Hands:
         if pool.busy[worker] <= 0:
             del pool.busy[worker]
 
-    def _fill(self, namespace: str) -> list[str]:
+    def _fill(self, namespace: str) -> list[Handed]:
         pool = self._pools[namespace]
         free = [worker for worker in pool.members if not pool.busy.get(worker)]
         chosen = pool.waiting[: len(free)]
         del pool.waiting[: len(free)]
-        for worker, (_, uid) in zip(free, chosen, strict=False):
-            self._handed[uid] = worker
-            pool.busy[worker] += 1
-        return [uid for _, uid in chosen]
+        handed = [Handed(uid, namespace, worker) for worker, (_, uid) in zip(free, chosen, strict=False)]
+        for one in handed:
+            self._handed[one.uid] = one.worker
+            pool.busy[one.worker] += 1
+        return handed
