@@ -72,7 +72,8 @@ DraftsDep = Annotated[Drafts, Depends(drafts)]
 
 def can_be_a_name(text: str) -> bool:
     """Whether a Kubernetes object can have this name; anything else must not get into a path."""
-    return 0 < len(text) <= 253 and all(c in "abcdefghijklmnopqrstuvwxyz0123456789-." for c in text)
+    known = all(c in "abcdefghijklmnopqrstuvwxyz0123456789-." for c in text)
+    return 0 < len(text) <= 253 and known and text[0] not in "-." and text[-1] not in "-."
 
 
 async def known_run(run_id: Annotated[str, Path()], found: ServicesDep) -> RunView:

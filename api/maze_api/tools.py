@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
+
 from maze_api.errors import ApiError
 from maze_api.scenario_bodies import ToolSummary
+from maze_tools.client import ServerUnreachable, list_tools
 
 
 class BadGateway(ApiError):
@@ -20,8 +24,7 @@ async def fetch_tools(url: str | None) -> list[ToolSummary]:
     """
     if url is None:
         raise BadGateway("no MCP server is configured; set MCP_SERVER_URL of the api")
-    from maze_tools.client import ServerUnreachable, list_tools  # the package mcp takes a second to load
-
+    await asyncio.to_thread(importlib.import_module, "mcp.client.streamable_http")  # loading it takes a second
     try:
         return [ToolSummary(**tool) for tool in await list_tools(url)]
     except ServerUnreachable as error:
