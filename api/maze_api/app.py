@@ -14,7 +14,8 @@ from maze_api.cache import Runs
 from maze_api.deps import Services
 from maze_api.drafts import Drafts
 from maze_api.logs import MOST_FOLLOWERS, Logs
-from maze_api.middleware import Envelope
+from maze_api.middleware import Envelope, Limits
+from maze_api.ratelimit import RateLimit
 from maze_api.routes import health, info, langgraph, maze, payloads, scenarios, tasks, workers
 from maze_api.routes import runs as runs_routes
 from maze_api.scenario_store import Scenarios
@@ -91,7 +92,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="Maze", version="1.0.0", lifespan=lifespan)
     errors.install(app)
-    app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes)
+    rate = RateLimit(settings.requests_per_minute) if settings.requests_per_minute else None
+    app.add_middleware(Envelope, limits=Limits(settings.max_json_bytes, settings.max_body_bytes, rate))
     for routes in (health, maze, langgraph, info, runs_routes, payloads, tasks, workers, scenarios):
         app.include_router(routes.router)
     app.include_router(tasks.live)

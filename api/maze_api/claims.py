@@ -12,6 +12,7 @@ from collections.abc import Callable, Container, Iterable
 from datetime import UTC, datetime
 from weakref import WeakValueDictionary
 
+from maze_api import metrics
 from maze_api.cache import Runs
 from maze_api.claim_notes import ClaimNotes, Note
 from maze_api.errors import Unavailable
@@ -148,4 +149,7 @@ class Claims:
                 return None, False
             raise
         self._runs.put(fresh)
-        return (view_task(fresh) if same_claim(fresh, claim) else None), True
+        if same_claim(fresh, claim):
+            return view_task(fresh), True
+        metrics.CLAIMS.labels("lost").inc()
+        return None, True

@@ -28,6 +28,7 @@ TYPES = {
     409: "conflict",
     413: "too_large",
     422: "invalid",
+    429: "too_many_requests",
     503: "unavailable",
 }
 
@@ -63,6 +64,15 @@ class TooLarge(ApiError):
 
 class Invalid(ApiError):
     status = 422
+
+
+class TooMany(ApiError):
+    """The client calls too often; it may again after `wait` seconds."""
+
+    status = 429
+
+    def __init__(self, detail: str, wait: int) -> None:
+        super().__init__(detail, {"Retry-After": str(wait)})
 
 
 class Unavailable(ApiError):

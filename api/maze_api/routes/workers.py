@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Response
 
+from maze_api import metrics
 from maze_api.deps import Services, ServicesDep, can_be_a_name
 from maze_api.errors import NotFound
 from maze_api.pool import is_running, members_of, replicas_of
@@ -68,6 +69,7 @@ WorkerDep = Annotated[WorkerView, Depends(known_worker)]
 async def internal_status(found: ServicesDep) -> Json:
     """Internal workers, and whether they take tasks."""
     found.workers.require()
+    await found.crew.pool.ready()
     pool = found.workers.pool
     shown = []
     for worker_id in members_of(pool):
@@ -158,6 +160,7 @@ async def claim(worker_id: WorkerId, found: ServicesDep) -> Json | Response:
     worker = require_external(await found.workers.find(worker_id), worker_id, "gives it tasks")
     await found.crew.registry.back(worker)
     task = await found.crew.claims.claim(worker)
+    metrics.CLAIMS.labels("empty" if task is None else "claimed").inc()
     # Why it waited until now is of no interest any more.
     return Response(status_code=204) if task is None else {**task_json(task, None), "reason": None, "message": None}
 
