@@ -7,6 +7,7 @@ for each variable that has changed since it was applied.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Callable
@@ -88,19 +89,25 @@ class InternalPool:
         self._workers = workers
         self._kube = workers.kube
         self._wanted = environment(settings)
+        self._applied = asyncio.Event()
 
     async def ensure(self) -> None:
         """Make the pool, or apply what has changed in the environment; tries until it works."""
         delay = RETRY_SECONDS[0]
         while True:
             try:
-                await self._write(lambda pool: apply_environment(pool, self._wanted))
+                await self._write(lambda pool: None)
             except (KubeError, Unavailable) as error:
                 log.warning("the worker pool: %s; trying again", error)
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, RETRY_SECONDS[1])
             else:
                 return
+
+    async def ready(self) -> None:
+        """Returns when the environment has been applied, or when that takes too long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._applied.wait(), SHOWN_SECONDS)
 
     async def scale(self, replicas: int) -> tuple[int, int]:
         """Change the number of workers: the number before, and now. Those too many finish what they have.
@@ -134,17 +141,23 @@ class InternalPool:
         return before, now
 
     async def _write(self, change: Callable[[Object], Object | None]) -> tuple[Object, Object]:
-        """One guarded write of what `change` makes of the pool; the pool before and after."""
+        """One guarded write of what `change` makes of the pool (None: nothing new); the pool before and after.
+
+        What a person asks for comes after the environment, also in the first moments of this process.
+        """
         path = pool_path(self._workers.namespace, POOL_NAME)
         for _ in range(TRIES):
             try:
-                pool = await self._get_or_make(path)
-                changed = change(pool)
-                made = pool if changed is None else await self._kube.put(path, changed)
+                pool = found = await self._get_or_make(path)
+                if not self._applied.is_set():
+                    pool = apply_environment(found, self._wanted) or found
+                changed = change(pool) or pool
+                made = found if changed is found else await self._kube.put(path, changed)
             except KubeError as error:
                 if error.conflict or error.not_found:
                     continue
                 raise
+            self._applied.set()
             self._workers.put_pool(made)
             return pool, made
         raise Unavailable("the worker pool changes too often to be written right now; try again")
