@@ -19,6 +19,8 @@ Json = dict[str, Any]
 
 RETRY_SECONDS = 5.0
 """How long a server that can't be reached is tried again: it may be starting. A call that was sent is not repeated."""
+LEAST_TRIES = 2
+"""Also where one takes longer than that: a name server may have been slow."""
 CONNECT_SECONDS = {"url": 30.0, "command": 60.0}
 """How long a server may take to say who it is; a program has to start first."""
 CALL_SECONDS = 30 * 24 * 3600.0
@@ -117,12 +119,14 @@ async def _talk(call: Json, inputs: Json) -> Json:
     """The answer as JSON. A server that does not answer at all is asked again for RETRY_SECONDS."""
     import anyio
 
-    until, delay = time.monotonic() + RETRY_SECONDS, 0.2
+    until, delay, tries = time.monotonic() + RETRY_SECONDS, 0.2, 0
     while True:
         try:
             return await _try(call, inputs)
         except NotConnected as error:
-            if call["server"].get("command") or time.monotonic() + delay > until:
+            tries += 1
+            late = tries >= LEAST_TRIES and time.monotonic() + delay > until
+            if call["server"].get("command") or late:
                 text = f"the MCP server {say_where(call['server'])} can't be reached: {error}"
                 raise StepFailed("ToolServerUnreachable", text) from None
         await anyio.sleep(delay)
@@ -227,7 +231,7 @@ async def connect(server: Json) -> AsyncIterator[Any]:
 
     transport = httpx2.AsyncHTTPTransport(socket_options=_keep_alive())
     mounts = None if any(name.lower().endswith("_proxy") for name in os.environ) else transport
-    timeout = httpx2.Timeout(30, read=None)
+    timeout = httpx2.Timeout(30, connect=10, read=None)
     async with (
         httpx2.AsyncClient(timeout=timeout, transport=mounts) as http,
         Client(streamable_http_client(server["url"], http_client=http, max_sse_event_size=None)) as client,
