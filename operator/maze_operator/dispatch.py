@@ -10,7 +10,7 @@ from maze_crds import names
 from maze_crds.run import RunStatus
 from maze_crds.worker import WorkerState
 from maze_io.cache import Key, Object
-from maze_io.kube import Kube, resource_path, workers_path
+from maze_io.kube import Kube, KubeError, resource_path, workers_path
 from maze_operator.core.hands import Handed, Hands
 from maze_operator.core.queue import view_entry
 from maze_operator.heartbeats import Heartbeats
@@ -65,6 +65,28 @@ class Dispatch:
     def slot_for(self, uid: str) -> str | None:
         """The internal worker that is to execute the waiting Run now."""
         return self._hands.slot_for(uid)
+
+    async def is_lost(self, namespace: str, worker: str) -> bool:
+        """Whether the external worker has gone silent.
+
+        A worker that comes back and claims at once is seen to claim before it is seen to be back, as these are different
+        watches; so both of its objects are read before it is found lost.
+
+        Raises:
+            KubeError: they can't be read.
+        """
+        if not self.heartbeats.is_lost(namespace, worker):
+            return False
+        name = names.worker_name(worker)
+        lease = resource_path("coordination.k8s.io/v1", "leases", namespace, name)
+        for cache, path in ((self.heartbeats.leases, lease), (self.workers, workers_path(namespace, name))):
+            try:
+                cache.put(await self._kube.get(path))
+            except KubeError as error:
+                if not error.not_found:
+                    raise
+        self.heartbeats.look()
+        return self.heartbeats.is_lost(namespace, worker)
 
     def see_run(self, uid: str, run: Object | None) -> None:
         """A Run as it is now; None: gone."""

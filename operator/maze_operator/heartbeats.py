@@ -23,8 +23,8 @@ class Heartbeats:
     `leases` and `workers` are filled by the caller; Leases have the names of their Workers.
     """
 
-    def __init__(self, changed: Told) -> None:
-        self._changed = changed
+    def __init__(self, changed: Told, clock: Callable[[], float] = time.monotonic) -> None:
+        self._changed, self._clock = changed, clock
         self.leases = Cache(self._lease_changed)
         self.workers = Cache(self._worker_changed)
         self._pulses: dict[Key, Pulse] = {}
@@ -43,9 +43,9 @@ class Heartbeats:
         if key in self._deleted:
             return True
         if key not in self._strangers:
-            self._strangers[key] = (worker, time.monotonic() + STRANGER_PATIENCE)
+            self._strangers[key] = (worker, self._clock() + STRANGER_PATIENCE)
             self._wake.set()
-        return time.monotonic() >= self._strangers[key][1]
+        return self._clock() >= self._strangers[key][1]
 
     def is_offline(self, namespace: str, name: str) -> bool:
         """The same for a Worker object that is there."""
@@ -54,7 +54,7 @@ class Heartbeats:
     async def keep(self) -> None:
         """Note for ever who has gone silent."""
         while True:
-            due = self._look(time.monotonic())
+            due = self.look()
             self._wake.clear()
             try:
                 async with asyncio.timeout(min(due, LONGEST_SLEEP)):
@@ -62,9 +62,9 @@ class Heartbeats:
             except TimeoutError:
                 pass
 
-    def _look(self, now: float) -> float:
-        """Seconds until somebody may become offline."""
-        due = LONGEST_SLEEP
+    def look(self) -> float:
+        """Note who has gone silent; seconds until the next one may have."""
+        now, due = self._clock(), LONGEST_SLEEP
         for key, worker in list(self._known.items()):
             left = self._pulses[key].offline_at() - now
             if (left <= 0) != (key in self._offline):
@@ -83,13 +83,13 @@ class Heartbeats:
 
     def _lease_changed(self, key: Key, old: Object | None, new: Object | None) -> None:
         if new is not None:
-            self._pulses[key] = hear(self._pulses.get(key), new, time.monotonic())
+            self._pulses[key] = hear(self._pulses.get(key), new, self._clock())
             self._wake.set()
 
     def _note_pulse(self, key: Key) -> None:
         """A new Worker is given its time from now, also where its Lease was seen before the end of an earlier one."""
         if key not in self._pulses:
-            now, lease = time.monotonic(), self.leases.get(*key)
+            now, lease = self._clock(), self.leases.get(*key)
             self._pulses[key] = hear(None, lease, now) if lease else Pulse("", DEFAULT_PATIENCE, now)
 
     def _worker_changed(self, key: Key, old: Object | None, new: Object | None) -> None:

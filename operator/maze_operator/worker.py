@@ -167,7 +167,7 @@ class RunWorker:
             attempt = AttemptId(EXTERNAL_TASK, number)
             if self.cold and attempt not in results:
                 results[attempt] = await self.engine.results.get(self.uid, attempt)
-            lost = self.engine.heartbeats.is_lost(self.namespace, worker)
+            lost = await self.engine.dispatch.is_lost(self.namespace, worker)
         slot = self.engine.dispatch.slot_for(self.uid) if view.spec.problem_id is not None else None
         return Facts(results, dict(self.started), dict(self.refused), frozenset(self.known), slot, lost)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from maze_crds.run import TERMINAL_RUNS, DesiredState
+from maze_operator.core.podview import parse_time
 
 Json = dict[str, Any]
-Order = tuple[int, str, str]
+Order = tuple[int, datetime, str]
 """(-priority, queuedTime or else creationTimestamp, name): the smallest is the next."""
+
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,8 @@ def view_entry(run: Json) -> Entry | None:
     spec, status, metadata = run["spec"], run.get("status") or {}, run["metadata"]
     if not spec.get("problemId") or status.get("phase") in TERMINAL_RUNS:
         return None
-    queued = spec.get("queuedTime") or metadata.get("creationTimestamp") or ""
-    order = (-int(spec.get("priority") or 0), queued, metadata["name"])
+    queued = spec.get("queuedTime") or metadata.get("creationTimestamp")
+    order = (-int(spec.get("priority") or 0), parse_time(queued) if queued else EPOCH, metadata["name"])
     assignments = status.get("assignments") or ()
     if assignments and not assignments[-1].get("end"):
         held = assignments[-1]
