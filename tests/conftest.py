@@ -1,4 +1,4 @@
-"""Paths for helper modules that tests of one folder share."""
+"""Paths for helper modules that tests of one folder share, and what holds for all property tests."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 for folder in ("unit", "integration", "e2e"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
+
+# A machine that is busy with other things makes no property false.
+settings.register_profile("maze", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("maze")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
