@@ -55,7 +55,7 @@ class Note:
 def read_note(lease: Object | None) -> Note:
     """What is noted; nothing where it can't be read."""
     text = (((lease or {}).get("metadata") or {}).get("annotations") or {}).get(names.ANNOTATION_CLAIMING, "")
-    with contextlib.suppress(ValueError, TypeError, AttributeError):  # anybody may write an annotation
+    with contextlib.suppress(ValueError, TypeError, KeyError):  # anybody may write an annotation
         said: dict[str, Any] = json.loads(text)
         return Note(str(said["by"]), str(said["task"]), str(said["time"]), int(said["version"]))
     return Note()
