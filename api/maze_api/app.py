@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
@@ -23,6 +24,7 @@ from maze_api.settings import Settings
 from maze_api.sse import Feeds
 from maze_api.task_create import Creation
 from maze_api.task_index import TaskIndex
+from maze_api.task_metrics import TaskMetrics
 from maze_api.task_results import Results
 from maze_api.task_serving import Serving
 from maze_api.uploads import Uploads
@@ -30,6 +32,10 @@ from maze_api.worker_cache import Workers
 from maze_api.worker_crew import Crew
 from maze_io.kube import Kube
 from maze_io.store import AsyncStore, ObjectStore, StoreError
+
+if TYPE_CHECKING:
+    from maze_api.archive.archiver import Archiver
+    from maze_api.archive.store import Archive
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +59,10 @@ def create_app(settings: Settings) -> FastAPI:
         workers = Workers(kube, settings.namespace)
         serving = Serving(kube, settings.namespace, workers)
         index = TaskIndex(runs)
+        TaskMetrics(runs, index)
+        archive = open_archive(settings)
         crew = Crew.make(settings, runs, index, workers)
+        results = Results(kube, store, settings.namespace)
         found = Services(
             settings,
             store,
@@ -64,11 +73,13 @@ def create_app(settings: Settings) -> FastAPI:
             tasks=index,
             workers=workers,
             serving=serving,
-            creation=Creation(runs, serving, settings),
-            results=Results(kube, store, settings.namespace),
+            creation=Creation(runs, serving, settings, archive),
+            results=results,
             crew=crew,
             scenarios=Scenarios(kube, settings.namespace),
             feeds=Feeds(runs.object),
+            archive=archive,
+            archiver=open_archiver(archive, runs, index, results),
         )
         runs.subscribe(found.feeds.changed)
         app.state.services = found
@@ -79,6 +90,10 @@ def create_app(settings: Settings) -> FastAPI:
             asyncio.create_task(_ensure_bucket(store), name="ensure-bucket"),
             asyncio.create_task(crew.pool.ensure(), name="ensure-pool"),
         ]
+        if found.archiver is not None:
+            background.append(
+                asyncio.create_task(_watched(found, "ended tasks", found.archiver.follow), name="archive")
+            )
         try:
             yield
         finally:
@@ -87,6 +102,8 @@ def create_app(settings: Settings) -> FastAPI:
             await asyncio.gather(*background, return_exceptions=True)
             store.close()
             await crew.reports.close()
+            if archive is not None:
+                await archive.close()
             await logs_kube.close()
             await kube.close()
 
@@ -98,6 +115,23 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(routes.router)
     app.include_router(tasks.live)
     return app
+
+
+def open_archive(settings: Settings) -> Archive | None:
+    """What it needs takes half a second to load, so that is done only where there is one."""
+    if settings.database_url is None:
+        return None
+    from maze_api.archive.store import Archive
+
+    return Archive(settings.database_url, settings.namespace)
+
+
+def open_archiver(archive: Archive | None, runs: Runs, tasks: TaskIndex, results: Results) -> Archiver | None:
+    if archive is None:
+        return None
+    from maze_api.archive.archiver import Archiver
+
+    return Archiver(archive, runs, tasks, results)
 
 
 async def _watched(found: Services, kind: str, follow: Callable[[], Awaitable[None]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Path
 from starlette.requests import HTTPConnection
@@ -24,6 +24,10 @@ from maze_api.worker_cache import Workers
 from maze_api.worker_crew import Crew
 from maze_io.store import AsyncStore
 
+if TYPE_CHECKING:
+    from maze_api.archive.archiver import Archiver
+    from maze_api.archive.store import Archive
+
 
 @dataclass(slots=True)
 class Services:
@@ -34,6 +38,7 @@ class Services:
         serving: who serves which problem.
         creation: makes tasks.
         results: what became of them.
+        archive, archiver: ended tasks in PostgreSQL, where DATABASE_URL names one.
         problem: why the watch of Runs has ended for good (a fault of ours), or None.
     """
 
@@ -52,6 +57,8 @@ class Services:
     scenarios: Scenarios
     feeds: Feeds
     problem: str | None = None
+    archive: Archive | None = None
+    archiver: Archiver | None = None
 
 
 async def services(connection: HTTPConnection) -> Services:

@@ -65,7 +65,7 @@ class Settings:
         """Read the environment.
 
         Raises:
-            ValueError: a variable is missing or is not a number; the text names it.
+            ValueError: a variable is missing, or is not what it must be; the text names it.
         """
         return cls(
             store=StoreSettings.from_env(environ),
@@ -85,7 +85,7 @@ class Settings:
             task_timeout_seconds=60 * _number(environ, "DEFAULT_TIMEOUT_MINUTES", 30),
             task_max_steps=_number(environ, "DEFAULT_MAX_STEPS", 30),
             worker_timeout_seconds=_number(environ, "MAZE_WORKER_TIMEOUT_SECONDS", 60),
-            database_url=environ.get("DATABASE_URL") or None,
+            database_url=_database(environ),
             requests_per_minute=_number(environ, "MAZE_RATE_LIMIT_PER_MINUTE", 0, least=0) or None,
             mcp_server_url=environ.get("MCP_SERVER_URL") or None,
         )
@@ -114,6 +114,15 @@ def _flag(environ: Mapping[str, str], name: str, default: bool) -> bool:
     if text not in ("true", "false", "1", "0", "yes", "no"):
         raise ValueError(f"{name} is '{text}', but must be true or false")
     return text in ("true", "1", "yes")
+
+
+def _database(environ: Mapping[str, str]) -> str | None:
+    url = environ.get("DATABASE_URL")
+    if url:
+        from maze_api.archive.url import parse_url  # the driver is only loaded where it is used
+
+        parse_url(url)
+    return url or None
 
 
 def _level(environ: Mapping[str, str]) -> str:

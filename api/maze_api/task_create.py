@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import uuid
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from maze_api.archive.record import WANTED
 from maze_api.cache import Runs
 from maze_api.errors import Invalid
 from maze_api.settings import Settings
@@ -15,6 +16,9 @@ from maze_api.task_serving import Serving, require_fitting
 from maze_crds import names
 from maze_crds.base import API_VERSION, format_time
 from maze_io.kube import KubeError, Object, runs_path
+
+if TYPE_CHECKING:
+    from maze_api.archive.store import Archive
 
 _KEYS = uuid.UUID("6d617a65-0000-5000-8000-7461736b7300")
 
@@ -57,6 +61,8 @@ def task_object(
     inputs = inputs_of(body, settings)
     given = sorted(body.parameters.given()) if body.parameters else []
     annotations = {names.ANNOTATION_PARAMETERS: json.dumps(given)}
+    if settings.database_url is not None:
+        annotations[names.ANNOTATION_ARCHIVE] = WANTED
     if keyed:
         annotations[names.ANNOTATION_REQUEST] = body.fingerprint()
     spec: dict[str, Any] = {
@@ -91,8 +97,8 @@ def require_same(obj: Object, body: CreateTask, key: str) -> Object:
 class Creation:
     """Makes tasks."""
 
-    def __init__(self, runs: Runs, serving: Serving, settings: Settings) -> None:
-        self._runs, self._serving, self._settings = runs, serving, settings
+    def __init__(self, runs: Runs, serving: Serving, settings: Settings, archive: Archive | None = None) -> None:
+        self._runs, self._serving, self._settings, self._archive = runs, serving, settings, archive
         self._clock = Clock()
 
     async def create(self, body: CreateTask, key: str | None) -> Object:
@@ -100,6 +106,7 @@ class Creation:
 
         Raises:
             Invalid: nobody serves it, its parameters don't fit, or the key is another request's.
+            Unavailable: the archive, which may know the key, does not answer.
             KubeError: refused, or not reachable.
         """
         if key is None:
@@ -119,10 +126,13 @@ class Creation:
 
     async def _known(self, task_id: str) -> Object | None:
         """First of all: a repeat succeeds though meanwhile nobody serves the problem any more."""
-        known = self._runs.object(task_id)
-        if known is None:
+        if self._runs.object(task_id) is None:
             await self._runs.fetch(task_id)
-        return known or self._runs.object(task_id)
+        known = self._runs.object(task_id)
+        if known is None and self._archive is not None:
+            kept = await self._archive.find(task_id)
+            known = kept.run if kept is not None else None
+        return known
 
     async def _build(self, task_id: str, body: CreateTask, keyed: bool) -> Object:
         inputs = inputs_of(body, self._settings)

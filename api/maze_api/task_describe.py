@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -76,23 +75,6 @@ def _names(text: str | None) -> list[str]:
     except ValueError:
         return []
     return [name for name in said if isinstance(name, str)] if isinstance(said, list) else []
-
-
-def list_page(live: Sequence[TaskView], archived: Sequence[Json], limit: int, offset: int) -> list[Json]:
-    """One page of all tasks that fit, newest first.
-
-    Args:
-        live: from the index, newest first.
-        archived: items of tasks whose Run may be gone, newest first, at least the first `offset + limit`; a task that is
-            in both is taken from the index.
-    """
-    if not archived:
-        return [item_json(task) for task in live[offset : offset + limit]]
-    known = {task.id for task in live}
-    found = [item_json(task) for task in live[: offset + limit]]
-    found += [item for item in archived if item["id"] not in known]
-    found.sort(key=lambda item: (item["created_at"], item["id"]), reverse=True)
-    return found[offset : offset + limit]
 
 
 def show_time(value: datetime | None) -> str | None:

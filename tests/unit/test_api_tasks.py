@@ -13,7 +13,7 @@ from maze_api.errors import Invalid
 from maze_api.settings import Settings
 from maze_api.task_bodies import CreateTask, TaskCreated, TaskDetail, TaskItem
 from maze_api.task_create import Clock, inputs_of, keyed_id, require_same, task_object
-from maze_api.task_describe import attempt_of, created_json, item_json, list_page, parameters_of, task_json
+from maze_api.task_describe import attempt_of, created_json, item_json, parameters_of, task_json
 from maze_api.task_results import completed_result, failed_result, last_steps
 from maze_api.task_serving import nobody_serves, require_fitting
 from maze_api.task_view import TaskView, view_task
@@ -179,18 +179,6 @@ def test_attempts_are_counted() -> None:
     waiting = made(phase="Pending", assignments=[lost])
     claim = {"worker": "c", "number": 2, "time": at(2)}
     assert attempt_of(view_task({**waiting.obj, "spec": {**waiting.obj["spec"], "claim": claim}})) == 2
-
-
-def test_pages_of_live_and_archived_tasks() -> None:
-    live = [made(name=f"t{n}", seconds=n) for n in (5, 3, 1)]
-    archived = [item_json(made(name=f"t{n}", seconds=n)) | {"status": "failed"} for n in (4, 3, 0)]
-    whole = list_page(live, archived, 10, 0)
-    assert [item["id"] for item in whole] == ["t5", "t4", "t3", "t1", "t0"]
-    assert whole[2]["status"] == "pending", "the Run tells, while it is there"
-    for offset in range(6):
-        for limit in range(1, 4):
-            assert list_page(live, archived, limit, offset) == whole[offset : offset + limit]
-    assert [item["id"] for item in list_page(live, (), 1, 1)] == ["t3"]
 
 
 def test_the_result_of_a_workflow() -> None:

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response, WebSocket
 from starlette.responses import JSONResponse
 
 from maze_api import errors, sockets
+from maze_api.archive.record import Archived, ArchiveDown, Wanted, wants_archiving
 from maze_api.cache import Runs, view
 from maze_api.deps import Services, ServicesDep, can_be_a_name
 from maze_api.errors import ApiError, Conflict, NotFound, Unavailable
@@ -24,7 +25,7 @@ from maze_api.task_bodies import (
     TaskEvents,
     TaskItem,
 )
-from maze_api.task_describe import created_json, list_page, task_json
+from maze_api.task_describe import created_json, item_json, task_json
 from maze_api.task_events import end_event, event_json, events_after
 from maze_api.task_journal import journal
 from maze_api.task_logs import Level, chosen, entries_json
@@ -45,7 +46,7 @@ EVENTS = 200
 Json = dict[str, Any]
 
 
-async def find_task(found: Services, task_id: str) -> TaskView | None:
+async def find_live(found: Services, task_id: str) -> TaskView | None:
     """The task from the cache, or from the API server where the cache does not have it (yet).
 
     Raises:
@@ -62,6 +63,29 @@ async def find_task(found: Services, task_id: str) -> TaskView | None:
         raise
     found.runs.put(obj)
     return view_task(obj) if is_task(obj) else None
+
+
+async def find_archived(found: Services, task_id: str) -> Archived | None:
+    """The task from the archive. Asked last: a task is there before its Run goes.
+
+    Raises:
+        Unavailable: the archive does not answer.
+    """
+    return await found.archive.find(task_id) if found.archive is not None and can_be_a_name(task_id) else None
+
+
+async def find_task(found: Services, task_id: str) -> TaskView | None:
+    """The task, also where its Run is gone.
+
+    Raises:
+        KubeError: Kubernetes is out of reach.
+        Unavailable: the archive, which alone may know it, does not answer.
+    """
+    live = await find_live(found, task_id)
+    if live is not None:
+        return live
+    archived = await find_archived(found, task_id)
+    return view_task(archived.run) if archived is not None else None
 
 
 def no_task(task_id: str) -> NotFound:
@@ -115,14 +139,39 @@ async def list_tasks(
     """Tasks that fit all filters, newest first."""
     if not found.runs.synced:
         raise Unavailable("the tasks could not be listed yet; try again")
-    return list_page(found.tasks.list(status, problem_id, worker_id), (), limit, offset)
+    live = found.tasks.list(status, problem_id, worker_id)
+    if found.archive is None or status in (TaskState.PENDING, TaskState.RUNNING):
+        return [item_json(task) for task in live[offset : offset + limit]]
+    shown = await found.archive.page(
+        [(task.created_at, task.id) for task in live], Wanted(status, problem_id, worker_id), limit, offset
+    )
+    by_id = {task.id: task for task in live}
+    return [item_json(by_id[item]) if isinstance(item, str) else item for item in shown]
 
 
 @router.get("/{task_id}", response_model=TaskDetail)
-async def get_task(task: TaskDep, found: ServicesDep) -> JSONResponse:
+async def get_task(task_id: Annotated[str, Path()], found: ServicesDep) -> Response:
     """One task, with its result once it has ended."""
+    task = await find_live(found, task_id)
+    if task is None or not wants_archiving(task.obj):
+        # Also while its Run is there: that goes any moment, with its results in the object store.
+        archived = await _archived_answer(found, task_id, task)
+        if archived is not None:
+            return archived
+    if task is None:
+        raise no_task(task_id)
     # Not by the model, which gives up on what is nested deeply.
     return JSONResponse(task_json(task, await found.results.of(task)))
+
+
+async def _archived_answer(found: Services, task_id: str, live: TaskView | None) -> Response | None:
+    try:
+        archived = await find_archived(found, task_id)
+    except ArchiveDown:
+        if live is None:
+            raise
+        return None
+    return None if archived is None else Response(archived.answer, media_type="application/json")
 
 
 @router.post("/{task_id}/cancel", response_model=TaskCancelled)
