@@ -11,7 +11,8 @@ from typing import Any
 
 import requests
 
-SECONDS = 120
+SECONDS = 200
+"""Until the end of a run: a machine may be busy with much else."""
 Json = dict[str, Any]
 
 

@@ -74,7 +74,7 @@ def told(events: list[Event]) -> list[tuple[str, int | None]]:
 
 
 def test_curl_follows_a_run_to_its_end(scenarios: Scenarios, api: OwnApi) -> None:
-    run_id = waiting(scenarios, [0.5, 0.5])
+    run_id = waiting(scenarios, [0.5])
     done = subprocess.run(
         ["curl", "-sN", "--noproxy", "*", f"{api.url}/api/runs/{run_id}/events"],
         capture_output=True,
@@ -82,37 +82,37 @@ def test_curl_follows_a_run_to_its_end(scenarios: Scenarios, api: OwnApi) -> Non
         check=True,
     )
     events = list(parse(iter(done.stdout.split(b"\n"))))
-    assert told(events) == expected(2)
+    assert told(events) == expected(1)
     assert events[-1].content["status"] == "success"
 
 
 @pytest.mark.timeout(1200)  # the browser may have to be installed
 def test_the_event_source_of_a_browser_follows_a_run_to_its_end(scenarios: Scenarios, api: OwnApi) -> None:
-    run_id = waiting(scenarios, [0.5, 0.5])
+    run_id = waiting(scenarios, [0.5])
     seen = json.loads(open_page(PAGE % json.dumps(f"{api.url}/api/runs/{run_id}/events")))
     events = [Event(int(number), name, data) for number, name, data in seen]
-    assert told(events) == expected(2)
+    assert told(events) == expected(1)
     assert all(event.content["type"] == event.name for event in events)
     assert events[-1].content["status"] == "success"
 
 
 def test_a_reader_that_comes_back_gets_what_it_has_not_seen(scenarios: Scenarios) -> None:
-    run_id = waiting(scenarios, [1, 0])
+    run_id = waiting(scenarios, [1])
     first = []
     for event in scenarios.events(run_id):
         first.append(event)
         if event.name == "step_started":
             break  # closes the connection, as a page that is left
     rest = list(scenarios.events(run_id, after=first[-1].number))
-    assert told(first + rest) == expected(2)
+    assert told(first + rest) == expected(1)
     assert list(scenarios.events(run_id, after=999)) == []
 
 
 def test_all_see_the_same_across_a_restart_of_api_and_operator(
     scenarios: Scenarios, api: OwnApi, cluster: Cluster
 ) -> None:
-    run_id = waiting(scenarios, [1] * 6)
-    moments = sorted(random.uniform(0, 6) for _ in range(READERS))
+    run_id = waiting(scenarios, [0.5] * 4)
+    moments = sorted(random.uniform(0, 8) for _ in range(READERS))
 
     def join_at(moment: float) -> list[Event]:
         time.sleep(moment)  # the reader's own moment, not something that is waited for
@@ -121,14 +121,14 @@ def test_all_see_the_same_across_a_restart_of_api_and_operator(
     with ThreadPoolExecutor(READERS) as pool:
         readers = [pool.submit(join_at, moment) for moment in moments]
         for event in scenarios.follow(run_id):
-            if event.name == "step_finished" and event.content["index"] == 1:
+            if event.name == "step_finished" and event.content["index"] == 0:
                 kill_pods_of("maze-operator")
                 api.restart()
                 break
         seen = [reader.result(SECONDS) for reader in readers]
     kubectl("rollout", "status", "-n", "maze-system", "deployment/maze-operator", "--timeout=90s")
-    assert told(seen[0]) == expected(6)
+    assert told(seen[0]) == expected(4)
     for events in seen:
         assert events == seen[0]
-        assert told(events) == expected(6)
+        assert told(events) == expected(4)
     assert list(scenarios.events(run_id)) == seen[0]
