@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Coroutine
 from typing import Any
 
 from maze_crds import names
@@ -16,6 +17,7 @@ from maze_operator.core.podview import run_uid_of, view_pod
 from maze_operator.core.values import RunView, Settings
 from maze_operator.dispatch import Dispatch
 from maze_operator.executor import Executor
+from maze_operator.podlogs import PodLogs
 from maze_operator.results import Results
 from maze_operator.settings import ShellSettings
 from maze_operator.worker import RunWorker
@@ -30,6 +32,7 @@ class Engine:
         self.kube, self.store, self.core, self.shell = kube, store, core, shell
         self.results = Results(store)
         self.executor = Executor(self, archive)
+        self.logs = PodLogs(kube, store, self._spawn)
         self.dispatch = Dispatch(kube, self._wake)
         self.heartbeats = self.dispatch.heartbeats
         self.runs = Cache(self._run_changed)
@@ -153,10 +156,11 @@ class Engine:
             for worker in list(self._workers.values()):
                 worker.dirty.set()
 
-    def _spawn(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(work)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
+        return task
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

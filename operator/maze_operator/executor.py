@@ -34,7 +34,6 @@ from maze_operator.core.values import (
     RunView,
     Workflow,
 )
-from maze_operator.podlogs import keep_log
 from maze_operator.tokens import make_token
 
 if TYPE_CHECKING:
@@ -78,8 +77,8 @@ class Executor:
 
     async def _delete_pod(self, worker: RunWorker, view: RunView, action: DeletePod) -> None:
         pod = next((one for one in worker.pods.values() if one.name == action.name), None)
-        if pod is not None and (pod.running_since is not None or pod.ended is not None):
-            await keep_log(self._engine.kube, self._engine.store, view.uid, pod.attempt_id, view.namespace, pod.name)
+        if pod is not None:  # whether it runs is known a second late, so that is not asked
+            await self._engine.logs.keep(view.uid, pod.attempt_id, view.namespace, pod.name)
         options = {"gracePeriodSeconds": action.grace_seconds, "preconditions": {"uid": action.uid}}
         await _absent_is_fine(self._engine.kube.delete(pods_path(view.namespace, action.name), options))
 

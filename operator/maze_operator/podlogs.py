@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
+from typing import Any
 
 from maze_crds import names
 from maze_io.kube import Kube, KubeError, pods_path
@@ -12,29 +14,50 @@ from maze_io.store import AsyncStore, StoreError
 from maze_operator.core.values import AttemptId
 
 log = logging.getLogger(__name__)
+Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
 KEPT_BYTES = 16 * 1024 * 1024
 """The last ones: what a task said at its end explains its end."""
 PATIENCE = 3.0
-"""Seconds; a log that takes longer is lost rather than keep its pod running."""
+"""Seconds that the end of a pod waits for its log; a pod that is told to end can still be read for a while."""
+LONGEST = 60.0
 
 
-async def keep_log(kube: Kube, store: AsyncStore, run_uid: str, attempt: AttemptId, namespace: str, pod: str) -> None:
-    """Store the log of the pod unless there is one already. Never raises: what can't be had is told in our log."""
-    key = names.log_key(run_uid, attempt.task, attempt.attempt)
-    try:
-        async with asyncio.timeout(PATIENCE):
-            if not await store.exists(key):
-                await store.put(key, await _read(kube, namespace, pod))
-    except (KubeError, StoreError, TimeoutError) as error:
-        log.warning("the log of pod %s is not kept: %s", pod, error or "it took too long to read")
+class PodLogs:
+    """`spawn` runs what takes longer than its caller waits."""
 
+    def __init__(self, kube: Kube, store: AsyncStore, spawn: Spawn) -> None:
+        self._kube, self._store, self._spawn = kube, store, spawn
+        self._reading: dict[str, asyncio.Task[None]] = {}
 
-async def _read(kube: Kube, namespace: str, pod: str) -> bytes:
-    kept = bytearray()
-    async with aclosing(kube.stream(pods_path(namespace, pod, "log"))) as stream:
-        async for chunk in stream:
-            kept += chunk
-            if len(kept) > 2 * KEPT_BYTES:
-                del kept[:-KEPT_BYTES]
-    return bytes(kept[-KEPT_BYTES:])
+    async def keep(self, run_uid: str, attempt: AttemptId, namespace: str, pod: str) -> None:
+        """Store the log of the pod unless there is one already.
+
+        Returns after PATIENCE at the latest, and goes on behind. Never raises: what can't be had is told in our log.
+        """
+        key = names.log_key(run_uid, attempt.task, attempt.attempt)
+        if key not in self._reading:
+            self._reading[key] = self._spawn(self._keep(key, namespace, pod))
+            self._reading[key].add_done_callback(lambda _: self._reading.pop(key, None))
+        await asyncio.wait({self._reading[key]}, timeout=PATIENCE)
+
+    async def _keep(self, key: str, namespace: str, pod: str) -> None:
+        try:
+            async with asyncio.timeout(LONGEST):
+                if not await self._store.exists(key):
+                    await self._store.put(key, await self._read(namespace, pod))
+        except KubeError as error:
+            # 400: nothing has started in it yet
+            level = logging.DEBUG if error.status == 400 or error.not_found else logging.WARNING
+            log.log(level, "the log of pod %s is not kept: %s", pod, error)
+        except (StoreError, TimeoutError) as error:
+            log.warning("the log of pod %s is not kept: %s", pod, error or "it took too long to read")
+
+    async def _read(self, namespace: str, pod: str) -> bytes:
+        kept = bytearray()
+        async with aclosing(self._kube.stream(pods_path(namespace, pod, "log"))) as stream:
+            async for chunk in stream:
+                kept += chunk
+                if len(kept) > 2 * KEPT_BYTES:
+                    del kept[:-KEPT_BYTES]
+        return bytes(kept[-KEPT_BYTES:])

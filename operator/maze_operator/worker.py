@@ -16,7 +16,6 @@ from maze_operator.core.admission import ACTIVE
 from maze_operator.core.assignment import external_holder
 from maze_operator.core.plan import attempts_to_look_up, plan
 from maze_operator.core.values import AttemptId, Facts, PodView, Refused, RunView, Started
-from maze_operator.podlogs import keep_log
 from maze_operator.workflows import Resolved, read_spec, resolve, view_run
 
 if TYPE_CHECKING:
@@ -155,7 +154,7 @@ class RunWorker:
             for attempt in wanted:
                 task, pod = view.workflow.tasks[attempt.task], self.pods.get(attempt)
                 if pod is not None and task.container is not None:
-                    await keep_log(self.engine.kube, self.engine.store, self.uid, attempt, self.namespace, pod.name)
+                    await self.engine.logs.keep(self.uid, attempt, self.namespace, pod.name)
                 results[attempt] = await self.engine.results.find(self.uid, task, attempt, pod, datetime.now(UTC))
         return await self._gather_hands(view, results)
 
