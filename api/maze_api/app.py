@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
@@ -16,6 +16,7 @@ from maze_api.deps import Services
 from maze_api.drafts import Drafts
 from maze_api.logs import MOST_FOLLOWERS, Logs
 from maze_api.middleware import Envelope, Limits
+from maze_api.openapi import with_errors
 from maze_api.ratelimit import RateLimit
 from maze_api.routes import health, info, langgraph, maze, payloads, scenarios, tasks, workers
 from maze_api.routes import runs as runs_routes
@@ -114,6 +115,14 @@ def create_app(settings: Settings) -> FastAPI:
     for routes in (health, maze, langgraph, info, runs_routes, payloads, tasks, workers, scenarios):
         app.include_router(routes.router)
     app.include_router(tasks.live)
+    derive = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = with_errors(derive())
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
     return app
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,9 @@ from maze_io.store import AsyncStore
 if TYPE_CHECKING:
     from maze_api.archive.archiver import Archiver
     from maze_api.archive.store import Archive
+
+
+_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
 
 
 @dataclass(slots=True)

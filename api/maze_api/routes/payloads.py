@@ -17,7 +17,15 @@ from maze_crds import names
 router = APIRouter(prefix="/api/maze")
 
 
-@router.put("/payloads")
+@router.put(
+    "/payloads",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
 async def put_payload(
     request: Request,
     found: ServicesDep,

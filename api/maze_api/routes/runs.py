@@ -62,7 +62,11 @@ async def events(run: RunDep, found: ServicesDep, after: Annotated[int, Query(ge
     }
 
 
-@router.get("/{run_id}/tasks/{task_id}/logs")
+@router.get(
+    "/{run_id}/tasks/{task_id}/logs",
+    response_class=StreamingResponse,
+    responses={200: {"description": "The text", "content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
 async def logs(
     run: RunDep,
     task_id: str,
@@ -80,14 +84,27 @@ async def logs(
     return StreamingResponse(chunks, media_type="text/plain; charset=utf-8")
 
 
-@router.get("/{run_id}/tasks/{task_id}/outputs")
+@router.get("/{run_id}/tasks/{task_id}/outputs", responses={409: {"description": "The task has not ended"}})
 async def list_outputs(run: RunDep, task_id: str, found: ServicesDep) -> dict[str, Any]:
     """What a task that has ended returned, without the content."""
     _, outputs = await _outputs(found, run, task_id)
     return {"outputs": {key: output_detail(output) for key, output in outputs.items()}}
 
 
-@router.get("/{run_id}/tasks/{task_id}/outputs/{key:path}")
+@router.get(
+    "/{run_id}/tasks/{task_id}/outputs/{key:path}",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The bytes",
+            "content": {
+                "application/json": {},
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            },
+        },
+        409: {"description": "The task has not ended"},
+    },
+)
 async def get_output(run: RunDep, task_id: str, key: str, found: ServicesDep) -> Response:
     """The bytes of one output: UTF-8 JSON, a pickle, or a file, as X-Maze-Encoding says."""
     task, outputs = await _outputs(found, run, task_id)

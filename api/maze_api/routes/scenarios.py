@@ -47,6 +47,16 @@ EVENTS_EXAMPLE = (
     'data: {"type":"run_finished","run_id":"76d6903c-...","status":"success",'
     '"finished_at":"2026-04-24T09:28:01.750+00:00","message":""}\n\n'
 )
+EVENT_SCHEMA: dict[str, Any] = {
+    "description": "One event; `data` is JSON.",
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"enum": ["run_started", "step_started", "step_finished", "run_finished"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
 DEFINITION_EXAMPLE: dict[str, Any] = {
     "schema_version": "1",
     "scenario_id": "news_source_discovery_v1",
@@ -123,7 +133,7 @@ async def get_run(run_id: str, found: ServicesDep) -> ScenarioRunResponse:
     responses={
         200: {
             "description": "SSE stream of run events",
-            "content": {EVENT_STREAM: {"schema": {"type": "string"}, "example": EVENTS_EXAMPLE}},
+            "content": {EVENT_STREAM: {"schema": EVENT_SCHEMA, "example": EVENTS_EXAMPLE}},
         },
         204: {"description": "The run has ended, and the client has seen all of it"},
         404: {"description": "Unknown run_id"},
