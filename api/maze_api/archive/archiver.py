@@ -48,8 +48,7 @@ class Archiver:
 
     def __init__(self, archive: Archive, runs: Runs, tasks: TaskIndex, results: Results) -> None:
         self._archive, self._runs, self._tasks, self._results = archive, runs, tasks, results
-        self._waiting: set[str] = set()
-        self._delays: dict[str, Delay] = {}
+        self._waiting: dict[str, Delay | None] = {}
         self._changed = asyncio.Event()
         runs.subscribe(self._see)
 
@@ -62,12 +61,12 @@ class Archiver:
         while True:
             self._changed.clear()
             now = time.monotonic()
-            due = [name for name in self._waiting if name not in self._delays or self._delays[name].until <= now]
+            due = [name for name, delay in self._waiting.items() if delay is None or delay.until <= now]
             if due:
                 await asyncio.sleep(random.uniform(0, HEAD_START_SECONDS))
                 await self._round(due)
                 continue
-            until = min((delay.until for delay in self._delays.values()), default=None)
+            until = min((delay.until for delay in self._waiting.values() if delay is not None), default=None)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if until is None else max(0.0, until - now)):
                     await self._changed.wait()
@@ -93,21 +92,18 @@ class Archiver:
         async def work() -> None:
             nonlocal down
             for name in queue:
-                if down:
-                    self._delays[name] = longer(self._delays.get(name), time.monotonic())
-                    continue
                 try:
-                    await self._archive_one(name)
+                    if not down:
+                        await self._archive_one(name)
+                        self._waiting.pop(name, None)
+                        continue
                 except (ApiError, KubeError, StoreError) as error:
-                    down = isinstance(error, ArchiveDown)
-                    self._delays[name] = longer(self._delays.get(name), time.monotonic())
+                    down = down or isinstance(error, ArchiveDown)
                     log.warning("task %s is not archived yet: %s; its Run stays", name, error)
-                except Exception:
-                    # A fault of ours must not stop the others; the Run is kept.
-                    self._delays[name] = Delay(time.monotonic() + BACKOFF_SECONDS[1], BACKOFF_SECONDS[1])
+                except Exception:  # a fault of ours must not stop the others
                     log.exception("task %s can't be archived; its Run stays", name)
-                else:
-                    self._forget(name)
+                if name in self._waiting:
+                    self._waiting[name] = longer(self._waiting[name], time.monotonic())
 
         await asyncio.gather(*(work() for _ in range(AT_ONCE)))
 
@@ -131,11 +127,7 @@ class Archiver:
         name = key[1]
         task = self._tasks.get(name) if new is not None else None
         if task is None or not task.ended or not wants_archiving(task.obj):
-            self._forget(name)
+            self._waiting.pop(name, None)
         elif name not in self._waiting:
-            self._waiting.add(name)
+            self._waiting[name] = None
             self._changed.set()
-
-    def _forget(self, name: str) -> None:
-        self._waiting.discard(name)
-        self._delays.pop(name, None)
