@@ -24,7 +24,7 @@ from kubernetes import client
 
 from cluster import KUBECONFIG, Cluster
 
-READY_SECONDS = 90
+READY_SECONDS = 120
 STOP_SECONDS = 30
 CONTROL = "maze-system"
 PORTS = range(20000, 30000)

@@ -59,8 +59,8 @@ def urls() -> Iterator[list[str]]:
     """Two api processes that serve one namespace."""
     with (
         own_namespace() as namespace,
-        own_api(namespace, NUM_INTERNAL_WORKERS="0") as first,
-        own_api(namespace, NUM_INTERNAL_WORKERS="0") as second,
+        own_api(namespace, NUM_INTERNAL_WORKERS="0", MAZE_WORKER_TIMEOUT_SECONDS="600") as first,
+        own_api(namespace, NUM_INTERNAL_WORKERS="0", MAZE_WORKER_TIMEOUT_SECONDS="600") as second,
     ):
         yield [first.url, second.url]
 

@@ -19,7 +19,8 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     """No internal workers: only those that a test registers."""
-    with own_namespace() as namespace, own_api(namespace, NUM_INTERNAL_WORKERS="0") as api, Client(api.url) as client:
+    settings = {"NUM_INTERNAL_WORKERS": "0", "MAZE_WORKER_TIMEOUT_SECONDS": "600"}
+    with own_namespace() as namespace, own_api(namespace, **settings) as api, Client(api.url) as client:
         yield client
 
 

@@ -10,7 +10,8 @@ OPERATOR = ("-n", "maze-system", "-l", "app.kubernetes.io/name=maze-operator")
 
 
 def test_the_operator_may_die_between_claim_and_report() -> None:
-    with own_namespace() as namespace, own_api(namespace, NUM_INTERNAL_WORKERS="0") as api, Client(api.url) as client:
+    settings = {"NUM_INTERNAL_WORKERS": "0", "MAZE_WORKER_TIMEOUT_SECONDS": "600"}
+    with own_namespace() as namespace, own_api(namespace, **settings) as api, Client(api.url) as client:
         client.register("steady", "steady-*", parallel=2)
         tasks = [client.create(f"steady-{n}") for n in range(2)]
         assert client.claimed("steady")["id"] == tasks[0]
