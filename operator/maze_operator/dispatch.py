@@ -13,6 +13,7 @@ from maze_io.cache import Key, Object
 from maze_io.kube import Kube, KubeError, resource_path, workers_path
 from maze_operator.core.hands import Handed, Hands
 from maze_operator.core.queue import view_entry
+from maze_operator.forever import forever
 from maze_operator.heartbeats import Heartbeats
 from maze_operator.pools import Pools, pools_path
 from maze_operator.statuses import Statuses
@@ -41,12 +42,12 @@ class Dispatch:
         leases = resource_path("coordination.k8s.io/v1", "leases")
         heartbeats = {"labelSelector": f"{names.LABEL_HEARTBEAT}=true"}
         return [
-            self.workers.follow(watch(workers_path())),
-            self.pools.pools.follow(watch(pools_path())),
-            self.heartbeats.leases.follow(watch(leases, heartbeats)),
-            self.heartbeats.keep(),
-            self._once_started(self.pools.keep),
-            self._once_started(self.statuses.keep),
+            forever("the watch of workers", lambda: self.workers.follow(watch(workers_path()))),
+            forever("the watch of worker pools", lambda: self.pools.pools.follow(watch(pools_path()))),
+            forever("the watch of heartbeats", lambda: self.heartbeats.leases.follow(watch(leases, heartbeats))),
+            forever("looking for silent workers", self.heartbeats.keep),
+            self._once_started("keeping worker pools", self.pools.keep),
+            self._once_started("writing the status of workers", self.statuses.keep),
         ]
 
     async def wait_synced(self) -> None:
@@ -58,9 +59,9 @@ class Dispatch:
         """All Runs have been seen. Before this nobody knows who is busy or first in the queue, so no slot is opened."""
         self._started.set()
 
-    async def _once_started(self, keep: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _once_started(self, what: str, keep: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await self._started.wait()
-        await keep()
+        await forever(what, keep)
 
     def slot_for(self, uid: str) -> str | None:
         """The internal worker that is to execute the waiting Run now."""

@@ -17,12 +17,16 @@ from maze_operator.core.podview import run_uid_of, view_pod
 from maze_operator.core.values import RunView, Settings
 from maze_operator.dispatch import Dispatch
 from maze_operator.executor import Executor
+from maze_operator.forever import forever
 from maze_operator.podlogs import PodLogs
 from maze_operator.results import Results
 from maze_operator.settings import ShellSettings
 from maze_operator.worker import RunWorker
 
 log = logging.getLogger(__name__)
+
+LAST_WRITES = 5.0
+"""Seconds for what is still to be written when this process is told to end."""
 
 
 class Engine:
@@ -44,7 +48,9 @@ class Engine:
 
     async def start(self) -> None:
         """Pods first: a worker must never see a Run without the pods it has."""
-        self._spawn(self.pods.follow(self.kube.list_and_watch(pods_path(), {"labelSelector": names.LABEL_RUN_UID})))
+        labelled = {"labelSelector": names.LABEL_RUN_UID}
+        follow = lambda: self.pods.follow(self.kube.list_and_watch(pods_path(), labelled))  # noqa: E731
+        self._spawn(forever("the watch of pods", follow))
         for work in self.dispatch.background():
             self._spawn(work)
         await self.pods.wait_synced()
@@ -59,7 +65,11 @@ class Engine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.dispatch.statuses.flush()
+        try:
+            async with asyncio.timeout(LAST_WRITES):
+                await self.dispatch.statuses.flush()
+        except TimeoutError:
+            log.warning("not all counters of workers are written")
 
     def saw_run(self, kind: str | None, obj: Object) -> None:
         """A watch event; kind is None for what a first list gives."""

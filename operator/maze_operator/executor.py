@@ -66,21 +66,22 @@ class Executor:
                 raise outcome
 
     async def _one(self, worker: RunWorker, view: RunView, action: Action) -> None:
+        if isinstance(action, DeletePod):
+            await self._keep_log(worker, view, action)  # a node that does not answer holds up nobody else
         async with self._slots:
             if isinstance(action, CreatePod):
                 await self._create(worker, view, action)
             elif isinstance(action, DeletePod):
-                await self._delete_pod(worker, view, action)
+                options = {"gracePeriodSeconds": action.grace_seconds, "preconditions": {"uid": action.uid}}
+                await _absent_is_fine(self._engine.kube.delete(pods_path(view.namespace, action.name), options))
             elif isinstance(action, DeleteRun):
                 options = {"preconditions": {"uid": view.uid}, "propagationPolicy": "Background"}
                 await _absent_is_fine(self._engine.kube.delete(runs_path(view.namespace, view.name), options))
 
-    async def _delete_pod(self, worker: RunWorker, view: RunView, action: DeletePod) -> None:
+    async def _keep_log(self, worker: RunWorker, view: RunView, action: DeletePod) -> None:
         pod = next((one for one in worker.pods.values() if one.name == action.name), None)
         if pod is not None:  # whether it runs is known a second late, so that is not asked
             await self._engine.logs.keep(view.uid, pod.attempt_id, view.namespace, pod.name)
-        options = {"gracePeriodSeconds": action.grace_seconds, "preconditions": {"uid": action.uid}}
-        await _absent_is_fine(self._engine.kube.delete(pods_path(view.namespace, action.name), options))
 
     async def _create(self, worker: RunWorker, view: RunView, action: CreatePod) -> None:
         assert view.workflow is not None

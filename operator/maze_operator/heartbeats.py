@@ -15,6 +15,8 @@ Json = dict[str, Any]
 Told = Callable[[str, str], None]
 
 LONGEST_SLEEP = 5.0
+MEMORY = 600.0
+"""Seconds that a deleted worker is known as such. Later it is a stranger again, and lost for that a little later."""
 
 
 class Heartbeats:
@@ -31,7 +33,8 @@ class Heartbeats:
         self._known: dict[Key, str] = {}
         """External workers that there are: name → id."""
         self._offline: set[Key] = set()
-        self._deleted: set[Key] = set()
+        self._deleted: dict[Key, float] = {}
+        """When that was seen."""
         self._strangers: dict[Key, tuple[str, float]] = {}
         self._wake = asyncio.Event()
 
@@ -76,15 +79,19 @@ class Heartbeats:
             if end > now:
                 due = min(due, end - now)
             elif key not in self._known:
-                self._changed(key[0], worker)
                 del self._strangers[key]
-                self._deleted.add(key)
+                self._deleted[key] = now
+                self._changed(key[0], worker)
+        for key in [one for one, since in self._deleted.items() if since + MEMORY <= now]:
+            del self._deleted[key]
         return due + 0.01
 
     def _lease_changed(self, key: Key, old: Object | None, new: Object | None) -> None:
         if new is not None:
             self._pulses[key] = hear(self._pulses.get(key), new, self._clock())
             self._wake.set()
+        elif key not in self._known:
+            self._pulses.pop(key, None)
 
     def _note_pulse(self, key: Key) -> None:
         """A new Worker is given its time from now, also where its Lease was seen before the end of an earlier one."""
@@ -96,14 +103,14 @@ class Heartbeats:
         worker: str = (new or old or {})["spec"]["workerId"]
         if new is not None and not new["spec"].get("internal"):
             self._note_pulse(key)
-            self._deleted.discard(key)
+            self._deleted.pop(key, None)
             self._strangers.pop(key, None)
             if key not in self._known:
                 self._known[key] = worker
                 self._changed(key[0], worker)
             self._wake.set()
         elif self._known.pop(key, None) is not None:
-            self._deleted.add(key)
+            self._deleted[key] = self._clock()
             self._offline.discard(key)
             self._pulses.pop(key, None)
             self._changed(key[0], worker)

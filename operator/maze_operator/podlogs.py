@@ -21,6 +21,9 @@ KEPT_BYTES = 16 * 1024 * 1024
 PATIENCE = 3.0
 """Seconds that the end of a pod waits for its log; a pod that is told to end can still be read for a while."""
 LONGEST = 60.0
+AT_ONCE = 16
+"""Logs that are read at once: each may take KEPT_BYTES and SPARE_BYTES of memory, and once more while it is stored."""
+SPARE_BYTES = 4 * 1024 * 1024
 
 
 class PodLogs:
@@ -29,6 +32,7 @@ class PodLogs:
     def __init__(self, kube: Kube, store: AsyncStore, spawn: Spawn) -> None:
         self._kube, self._store, self._spawn = kube, store, spawn
         self._reading: dict[str, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def keep(self, run_uid: str, attempt: AttemptId, namespace: str, pod: str) -> None:
         """Store the log of the pod unless there is one already.
@@ -43,7 +47,7 @@ class PodLogs:
 
     async def _keep(self, key: str, namespace: str, pod: str) -> None:
         try:
-            async with asyncio.timeout(LONGEST):
+            async with self._slots, asyncio.timeout(LONGEST):
                 if not await self._store.exists(key):
                     await self._store.put(key, await self._read(namespace, pod))
         except KubeError as error:
@@ -58,6 +62,7 @@ class PodLogs:
         async with aclosing(self._kube.stream(pods_path(namespace, pod, "log"))) as stream:
             async for chunk in stream:
                 kept += chunk
-                if len(kept) > 2 * KEPT_BYTES:
+                if len(kept) > KEPT_BYTES + SPARE_BYTES:
                     del kept[:-KEPT_BYTES]
-        return bytes(kept[-KEPT_BYTES:])
+        del kept[:-KEPT_BYTES]
+        return bytes(kept)
