@@ -70,7 +70,8 @@ class Hands:
         else:
             self._entries[uid] = entry
             self._enter(uid, entry)
-        return [found for one in {e.namespace for e in (before, entry) if e} for found in self._fill(one)]
+        touched = {one.namespace for one in (before, entry) if one is not None}
+        return [handed for namespace in touched for handed in self._fill(namespace)]
 
     def open(self, namespace: str, members: Iterable[str]) -> list[Handed]:
         """The workers that may take Runs from now on; none where the pool is stopped."""
@@ -113,11 +114,13 @@ class Hands:
 
     def _fill(self, namespace: str) -> list[Handed]:
         pool = self._pools[namespace]
-        free = [worker for worker in pool.members if not pool.busy.get(worker)]
+        free = [worker for worker in pool.members if not pool.busy.get(worker)] if pool.waiting else []
         chosen = pool.waiting[: len(free)]
         del pool.waiting[: len(free)]
         handed = [Handed(uid, namespace, worker) for worker, (_, uid) in zip(free, chosen, strict=False)]
         for one in handed:
             self._handed[one.uid] = one.worker
             pool.busy[one.worker] += 1
+        if not (pool.members or pool.waiting or pool.busy):
+            del self._pools[namespace]
         return handed
