@@ -15,6 +15,7 @@ from maze_io.store import ObjectStore
 from place import Place, own_place
 
 PRINTS = {"image": "maze/runner", "command": ["sh", "-c", "echo it began; exec sleep 600"]}
+ENDS = {"image": "maze/runner", "command": ["sh", "-c", "echo it ends; exit 3"]}
 W1, W2, W3 = (f"worker-00{number}-kind" for number in (1, 2, 3))
 
 
@@ -128,16 +129,36 @@ def test_what_a_container_printed_is_kept_when_it_is_stopped(place: Place, store
     status = place.cancel("cancelled")
     assert (status["phase"], status["assignments"][-1]["end"]) == ("Cancelled", "Cancelled")
     place.until(lambda: place.pods_of("cancelled") == [], "its pod goes")
-    assert place.log(store, "cancelled", "t") == "it began\n"
+    assert kept(place, store, "cancelled") == "it began\n"
 
     status = place.ended("overdue")
     (only,) = status["assignments"]
     assert (status["phase"], status["reason"], only["end"]) == ("Failed", "TimedOut", "TimedOut")
     place.until(lambda: place.pods_of("overdue") == [], "its pod goes")
     if "startTime" in task_of(status, "t"):  # a busy machine may not have started the pod in time
-        assert place.log(store, "overdue", "t") in ("it began\n", "")
+        assert kept(place, store, "overdue") in ("it began\n", "")
     counted = lambda: sum(one.get("status", {}).get("tasksFailed", 0) for one in place.workers().values())  # noqa: E731
     place.until(lambda: counted() == 1, "the overdue one is counted as failed")
+
+
+def test_what_a_container_printed_outlives_its_pod(place: Place, store: ObjectStore) -> None:
+    place.make("workflows", "Workflow", "ends", {"tasks": [{"name": "t", "container": ENDS}]})
+    place.pool(replicas=1)
+    place.task("r", "ends")
+    status = place.ended("r")
+    assert (status["phase"], status["assignments"][-1]["end"]) == ("Failed", "Failed")
+    kept(place, store, "r")
+    for pod in place.pods_of("r"):
+        place.core.delete_namespaced_pod(pod.metadata.name, place.namespace, grace_period_seconds=0)
+    place.until(lambda: place.pods_of("r") == [], "its pod goes")
+    assert kept(place, store, "r") == "it ends\n"
+
+
+def kept(place: Place, store: ObjectStore, run: str) -> str:
+    """The stored log of its task `t`; a busy machine may store it a little later."""
+    key = names.log_key(place.get_run(run)["metadata"]["uid"], "t", 1)
+    place.until(lambda: store.get(key) is not None, f"the log of {run} is stored")
+    return place.log(store, run, "t")
 
 
 def printed(place: Place, run: str) -> str:
