@@ -164,10 +164,10 @@ def kept(place: Place, store: ObjectStore, run: str) -> str:
 def printed(place: Place, run: str) -> str:
     for pod in place.pods_of(run):
         try:
-            found: str = place.core.read_namespaced_pod_log(pod.metadata.name, place.namespace)
+            found: str | None = place.core.read_namespaced_pod_log(pod.metadata.name, place.namespace)
         except client.ApiException as error:
             if error.status not in (400, 404):  # not started yet
                 raise
         else:
-            return found
+            return found or ""  # the client makes None of an empty body
     return ""
