@@ -17,7 +17,7 @@ import requests
 
 from cluster import Cluster, python
 from own_api import OwnApi, own_api, own_namespace
-from worker_http import Client
+from worker_http import Client, until
 
 Json = dict[str, Any]
 HERE = Path(__file__).parent
@@ -86,6 +86,8 @@ def make_known(api: OwnApi) -> list[tuple[str, str, str]]:
     """Something of each kind, as the hooks want it."""
     runs = Cluster(api.namespace)
     try:
+        # The first call loads what talks to MCP servers.
+        until(lambda: requests.get(f"{api.url}/api/tools", timeout=60).status_code == 200, "the tools are listed")
         run = runs.run(python("step", 'def step(p):\n    print("hello")\n    return {"text": "x"}', outputs=["text"]))
         with Client(api.url) as calls:
             calls.register("known", "*", parallel=2)
