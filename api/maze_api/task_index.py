@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import TypeAlias
 
 from maze_api.cache import Runs
-from maze_api.task_view import Order, TaskState, TaskView, is_task, view_task
+from maze_api.task_view import TaskState, TaskView, is_task, view_task
+from maze_crds.queue import Order
 from maze_io.cache import Key
 from maze_io.kube import Object
 

@@ -14,19 +14,13 @@ Reads the raw object: thousands of tasks change often, and models cost a hundred
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any
 
-from maze_crds.run import AssignmentEnd, DesiredState, RunPhase
+from maze_crds.queue import EPOCH, Order, counting_claim, queue_order, queued_time, read_time
+from maze_crds.run import TIMED_OUT, AssignmentEnd, DesiredState, RunPhase
 from maze_io.kube import Object
-
-TIMED_OUT = "TimedOut"
-"""status.reason of a Run that a time limit ended."""
-EPOCH = datetime.fromtimestamp(0, UTC)
-
-Order: TypeAlias = tuple[int, datetime, str]
-"""(-priority, queued, name): who is served first."""
 
 
 class TaskState(StrEnum):
@@ -94,11 +88,10 @@ def view_task(obj: Object) -> TaskView:
     """The task that a Run with a problemId is."""
     metadata, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
     state = end_state(status.get("phase") or RunPhase.PENDING, status.get("reason"))
-    holder = _holder(spec, status, state)
+    holder = _holder(obj, status, state)
     if state is None:
         state = TaskState.PENDING if holder.worker is None else TaskState.RUNNING
-    made = parse_time(spec.get("queuedTime") or metadata.get("creationTimestamp")) or EPOCH
-    priority = int(spec.get("priority") or 0)
+    made, order = queued_time(obj), queue_order(obj)
     return TaskView(
         id=metadata["name"],
         uid=metadata["uid"],
@@ -106,13 +99,13 @@ def view_task(obj: Object) -> TaskView:
         state=state,
         worker_id=holder.worker,
         internal=holder.internal,
-        priority=priority,
-        order=(-priority, made, metadata["name"]),
+        priority=-order[0],
+        order=order,
         waits=state is TaskState.PENDING and (spec.get("desiredState") or "Running") == DesiredState.RUNNING,
         created_at=made,
         updated_at=max(made, *_changes(spec, status)),
         started_at=holder.since,
-        completed_at=parse_time(status.get("completionTime")),
+        completed_at=read_time(status.get("completionTime")),
         inputs=spec.get("inputs") or {},
         obj=obj,
     )
@@ -125,17 +118,17 @@ def end_state(phase: str, reason: str | None) -> TaskState | None:
     return _ENDS.get(phase)
 
 
-def _holder(spec: Object, status: Object, ended: TaskState | None) -> _Holder:
+def _holder(run: Object, status: Object, ended: TaskState | None) -> _Holder:
     """Who has the task, or had it when it ended: what run.valid_claim and RunStatus.assignment say."""
     assignments = status.get("assignments") or ()
     last = assignments[-1] if assignments else None
     if last is not None and (ended or not last.get("end")):
         if ended is TaskState.CANCELLED and last.get("end") == AssignmentEnd.LOST:
             return _Holder()  # it waited for another worker
-        return _Holder(last["worker"], bool(last.get("internal")), parse_time(last["startTime"]))
-    claim = spec.get("claim")
-    if claim and not ended and claim["number"] == len(assignments) + 1:
-        return _Holder(claim["worker"], False, parse_time(claim["time"]))
+        return _Holder(last["worker"], bool(last.get("internal")), read_time(last["startTime"]))
+    claim = counting_claim(run)
+    if claim is not None and not ended:
+        return _Holder(claim["worker"], False, read_time(claim["time"]))
     return _Holder()
 
 
@@ -145,13 +138,4 @@ def _changes(spec: Object, status: Object) -> list[datetime]:
     last: Object = assignments[-1] if assignments else {}
     claim = spec.get("claim") or {}
     texts = (last.get("startTime"), last.get("endTime"), status.get("completionTime"), claim.get("time"))
-    return [found for text in texts if (found := parse_time(text)) is not None] or [EPOCH]
-
-
-def parse_time(text: str | None) -> datetime | None:
-    """RFC 3339, in UTC. What Kubernetes takes for a time and Python does not is none: one Run must not stop the watch."""
-    try:
-        found = datetime.fromisoformat(text) if text else None
-        return found if found is None or found.tzinfo is UTC else found.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
+    return [found for text in texts if (found := read_time(text)) is not None] or [EPOCH]

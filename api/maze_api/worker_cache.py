@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from maze_api.errors import Unavailable
-from maze_api.task_view import parse_time
 from maze_crds import names
 from maze_crds.base import API_VERSION
 from maze_crds.problems import supports
+from maze_crds.queue import read_time
 from maze_crds.worker import POOL_NAME, WorkerState
 from maze_io.cache import Key
 from maze_io.kube import Cache, Kube, KubeError, Object, resource_path, workers_path
@@ -104,12 +104,12 @@ def view_worker(obj: Object, lease: Object | None) -> WorkerView:
         max_parallel_tasks=int(capabilities.get("maxParallelTasks") or 1),
         supported_problems=tuple(capabilities.get("supportedProblems") or ()),
         metadata=spec.get("metadata") or {},
-        registered_at=parse_time(spec.get("registeredTime") or metadata.get("creationTimestamp")) or EPOCH,
+        registered_at=read_time(spec.get("registeredTime") or metadata.get("creationTimestamp")) or EPOCH,
         noted_offline=status.get("state") == WorkerState.OFFLINE,
         tasks_completed=int(status.get("tasksCompleted") or 0),
         tasks_failed=int(status.get("tasksFailed") or 0),
         tasks_lost=int(status.get("tasksLost") or 0),
-        heartbeat=parse_time(renewing.get("renewTime")),
+        heartbeat=read_time(renewing.get("renewTime")),
         patience=timedelta(seconds=renewing.get("leaseDurationSeconds") or 0),
         said=_said(lease),
         obj=obj,
@@ -120,7 +120,7 @@ def _said(lease: Object | None) -> Said:
     text = (((lease or {}).get("metadata") or {}).get("annotations") or {}).get(names.ANNOTATION_SAID, "")
     with contextlib.suppress(ValueError, TypeError, AttributeError):  # anybody may write an annotation
         said = json.loads(text)
-        return Said(str(said.get("status")), said.get("current_task_id"), parse_time(said.get("time")))
+        return Said(str(said.get("status")), said.get("current_task_id"), read_time(said.get("time")))
     return Said()
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from datetime import datetime
 
-from maze_api.task_view import parse_time
 from maze_api.worker_cache import lease_path
+from maze_crds.queue import read_time
 from maze_io.kube import Kube, KubeError
 
 OPERATOR_LEASE = "maze-operator"
@@ -31,5 +31,5 @@ class OperatorLife:
                 lease = await self._kube.get(self._path)
             except KubeError:
                 return self._renewed
-            self._renewed = parse_time((lease.get("spec") or {}).get("renewTime"))
+            self._renewed = read_time((lease.get("spec") or {}).get("renewTime"))
         return self._renewed

@@ -17,6 +17,8 @@ from maze_crds.base import Key, Model, TaskName, Time
 from maze_crds.problems import ProblemId
 from maze_crds.workflow import WorkflowSpec
 
+TIMED_OUT = "TimedOut"
+"""Reason of every Run and task that a time limit ended."""
 TEXT_LIMIT = 1024
 """Characters of a message in status; whole texts are with the result in the object store."""
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from maze_operator.core.queue import EPOCH, Entry, view_entry
+from maze_crds.queue import EPOCH
+from maze_operator.core.queue import Entry, view_entry
 
 Json = dict[str, Any]
 CREATED = "2026-01-01T00:00:00Z"

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
+from maze_crds.queue import EPOCH
 from maze_crds.run import Assignment, AssignmentEnd, RunStatus
 from maze_crds.worker import WorkerState
 from maze_io.cache import Cache, Changed
 from maze_io.kube import Kube
-from maze_operator.core.queue import EPOCH
 from maze_operator.pools import ROUND, Pools, pools_path
 from maze_operator.statuses import ROUND as WRITES
 from maze_operator.statuses import Statuses

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from maze_crds import names
+from maze_crds.queue import EPOCH
 from maze_crds.run import Assignment, AssignmentEnd, RunStatus
 from maze_crds.worker import WorkerState
 from maze_io.cache import Cache, Changed
@@ -18,7 +19,7 @@ from maze_io.kube import Kube, KubeError
 from maze_io.store import AsyncStore
 from maze_operator import pools as pools_module
 from maze_operator.core.hands import Hands
-from maze_operator.core.queue import EPOCH, Entry, view_entry
+from maze_operator.core.queue import Entry, view_entry
 from maze_operator.core.values import AttemptId
 from maze_operator.forever import forever
 from maze_operator.heartbeats import MEMORY as KNOWN_DELETED

@@ -31,6 +31,7 @@ from maze_crds.protocol import Result
 from maze_crds.run import (
     TERMINAL_RUNS,
     TEXT_LIMIT,
+    TIMED_OUT,
     Assignment,
     AssignmentEnd,
     DesiredState,
@@ -39,7 +40,7 @@ from maze_crds.run import (
     RunStatus,
     valid_claim,
 )
-from maze_operator.core.deadline import TIMED_OUT, deadline, run_text
+from maze_operator.core.deadline import deadline, run_text
 from maze_operator.core.outcome import finish
 from maze_operator.core.values import AttemptId, Facts, RunView, Settings
 

@@ -13,9 +13,6 @@ from datetime import datetime, timedelta
 from maze_crds.run import RunSpec, RunStatus, TaskPhase, TaskStatus
 from maze_crds.workflow import Task
 
-TIMED_OUT = "TimedOut"
-"""Reason of every Run and task that a time limit ended."""
-
 
 def deadline(spec: RunSpec, status: RunStatus) -> datetime | None:
     """When the Run's time is over; None: it has no limit, or its time does not count yet."""

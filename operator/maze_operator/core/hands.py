@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from maze_operator.core.queue import Entry, Order
+from maze_crds.queue import Order
+from maze_operator.core.queue import Entry
 
 
 class Handed(NamedTuple):

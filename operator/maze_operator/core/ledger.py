@@ -19,6 +19,7 @@ from maze_crds.protocol import Failure
 from maze_crds.run import (
     TERMINAL_TASKS,
     TEXT_LIMIT,
+    TIMED_OUT,
     Cause,
     FailedAttempt,
     FirstFailure,
@@ -129,7 +130,7 @@ class Ledger:
 
     def cut(self, name: str, text: str) -> None:
         """Pending when the Run's time was over."""
-        self._end(name, TaskPhase.SKIPPED, reason="TimedOut", message=text)
+        self._end(name, TaskPhase.SKIPPED, reason=TIMED_OUT, message=text)
 
     def explain(self, name: str, reason: str, message: str | None) -> None:
         """Why the task waits. The message is kept while the reason stays, so that status is not written for wording."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from maze_crds.run import Condition, Counts, RunPhase, RunStatus, TaskPhase
-from maze_operator.core.deadline import TIMED_OUT
+from maze_crds.run import TIMED_OUT, Condition, Counts, RunPhase, RunStatus, TaskPhase
 from maze_operator.core.ledger import Ledger
 
 

@@ -26,6 +26,7 @@ from datetime import datetime
 from maze_crds.protocol import Failure
 from maze_crds.run import (
     TERMINAL_RUNS,
+    TIMED_OUT,
     Cause,
     DesiredState,
     RunPhase,
@@ -35,7 +36,7 @@ from maze_crds.run import (
 from maze_operator.core import effective
 from maze_operator.core.admission import ACTIVE, choose_admitted, choose_skipped
 from maze_operator.core.assignment import advance, close_with_run
-from maze_operator.core.deadline import TIMED_OUT, deadline, overdue_text, overdue_time, run_text
+from maze_operator.core.deadline import deadline, overdue_text, overdue_time, run_text
 from maze_operator.core.diagnosis import Wait, diagnose_ended, diagnose_refused, diagnose_waiting, failure
 from maze_operator.core.ended import plan_ended
 from maze_operator.core.ledger import Ledger

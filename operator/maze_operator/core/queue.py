@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
+from maze_crds.queue import Order, counting_claim, queue_order
 from maze_crds.run import TERMINAL_RUNS, DesiredState
-from maze_operator.core.podview import parse_time
 
 Json = dict[str, Any]
-Order = tuple[int, datetime, str]
-"""(-priority, queuedTime or else creationTimestamp, name): the smallest is the next."""
-
-EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True)
@@ -38,24 +33,15 @@ def view_entry(run: Json) -> Entry | None:
     spec, status, metadata = run["spec"], run.get("status") or {}, run["metadata"]
     if not spec.get("problemId") or status.get("phase") in TERMINAL_RUNS:
         return None
-    queued = spec.get("queuedTime") or metadata.get("creationTimestamp")
-    order = (-int(spec.get("priority") or 0), _read_time(queued), metadata["name"])
+    order = queue_order(run)
     assignments = status.get("assignments") or ()
     if assignments and not assignments[-1].get("end"):
         held = assignments[-1]
         key = "internal" if held.get("internal") else "external"
         return Entry(metadata["namespace"], order, **{key: held["worker"]})
-    claim = spec.get("claim")
-    if claim and claim["number"] == len(assignments) + 1:
+    claim = counting_claim(run)
+    if claim is not None:
         return Entry(metadata["namespace"], order, external=claim["worker"])
     runs = spec.get("desiredState", DesiredState.RUNNING) == DesiredState.RUNNING
     executable = bool(spec.get("workflowRef") or spec.get("workflow"))
     return Entry(metadata["namespace"], order, wants_slot=runs and executable and "deletionTimestamp" not in metadata)
-
-
-def _read_time(text: str | None) -> datetime:
-    """The API server takes what we can't read, too (small letters, the year 0): one odd Run must not stop all others."""
-    try:
-        return parse_time(text.upper()) if text else EPOCH
-    except ValueError:
-        return EPOCH
