@@ -134,6 +134,15 @@ def python(name: str, source: str, **more: Any) -> Json:
     return {"name": name, "python": {"source": source}, **more}
 
 
+def awaited(look: Callable[[], Any], holds: Callable[[Any], object], seconds: float = 120) -> Any:
+    """Look until it holds; what was seen last. For what another process brings about and nobody can be asked to tell."""
+    deadline = time.monotonic() + seconds
+    while not holds(seen := look()):
+        assert time.monotonic() < deadline, f"after {seconds} s: {str(seen)[:2000]}"
+        time.sleep(0.1)
+    return seen
+
+
 def kubectl(*arguments: str, check: bool = True) -> str:
     """Run the kubectl that came with the cluster."""
     command = [KUBECTL, "--kubeconfig", KUBECONFIG, *arguments]

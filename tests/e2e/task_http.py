@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 import requests
 import websocket
 
-from cluster import GROUP, Cluster
+from cluster import GROUP, Cluster, awaited
 
 SECONDS = 60
 Json = dict[str, Any]
@@ -84,18 +83,10 @@ class Tasks:
 
     def until(self, task_id: str, *states: str, seconds: float = 120) -> Json:
         """Ask until the task is in one of these states; the task."""
-        return self.awaited(lambda: self.get(task_id), lambda task: task["status"] in states, seconds)
+        return awaited(lambda: self.get(task_id), lambda task: task["status"] in states, seconds)
 
     def ended(self, task_id: str, seconds: float = 120) -> Json:
         return self.until(task_id, *ENDED, seconds=seconds)
-
-    def awaited(self, look: Callable[[], Any], holds: Callable[[Any], object], seconds: float = 120) -> Any:
-        """Look until it holds; what was seen last."""
-        deadline = time.monotonic() + seconds
-        while not holds(seen := look()):
-            assert time.monotonic() < deadline, f"after {seconds} s: {json.dumps(seen, indent=1)}"
-            time.sleep(0.1)
-        return seen
 
     def polled(self, task_id: str, seconds: float = 120) -> list[Json]:
         """All events, by asking for those after the last one until the end."""

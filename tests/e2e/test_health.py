@@ -6,10 +6,10 @@ import json
 import re
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ import pytest
 import requests
 
 from cluster import Cluster
+from cluster import awaited as cluster_awaited
 from own_api import OwnApi, cluster_env, own_api, own_namespace
 from worker_http import Client
 
 Json = dict[str, Any]
 SECONDS = 90
+awaited = partial(cluster_awaited, seconds=SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +38,6 @@ def get(api: OwnApi, path: str, status: int = 200) -> requests.Response:
     answer = requests.get(api.url + path, timeout=60)
     assert answer.status_code == status, answer.text
     return answer
-
-
-def awaited(look: Callable[[], Any], holds: Callable[[Any], object]) -> Any:
-    deadline = time.monotonic() + SECONDS
-    while not holds(seen := look()):
-        assert time.monotonic() < deadline, f"after {SECONDS} s: {str(seen)[:2000]}"
-        time.sleep(0.1)
-    return seen
 
 
 def metrics(api: OwnApi) -> dict[str, float]:

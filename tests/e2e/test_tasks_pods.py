@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster import Cluster, kubectl, python
+from cluster import Cluster, awaited, kubectl, python
 from own_api import OwnApi, own_api, own_namespace
 from task_http import TIME, Tasks, require_error, serve
 
@@ -127,7 +127,7 @@ def test_a_running_task_shows_its_log_and_is_cancelled(tasks: Tasks) -> None:
     assert re.fullmatch(TIME, running["started_at"])
     assert (running["completed_at"], running["result"]) == (None, None)
     assert task_id in {task["id"] for task in tasks.list(status="running", worker_id=running["worker_id"])}
-    tasks.awaited(lambda: tasks.messages(task_id), lambda seen: "waiting" in seen)
+    awaited(lambda: tasks.messages(task_id), lambda seen: "waiting" in seen)
     assert tasks.cancel(task_id).json() == {"message": "Task cancelled successfully", "task_id": task_id}
     done = tasks.ended(task_id)
     assert (done["status"], done["worker_id"]) == ("cancelled", running["worker_id"])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import websocket
 
-from cluster import Cluster, python
+from cluster import Cluster, awaited, python
 from own_api import OwnApi, own_api, own_namespace
 from task_http import TIME, UNKNOWN, UUID, Tasks, require_error, serve
 
@@ -118,7 +118,7 @@ def test_a_problem_that_nobody_serves_is_refused_until_a_worker_registers(tasks:
     made = tasks.create("external-1")
     assert tasks.get(made["id"])["status"] == "pending"
     assert tasks.worker("DELETE", "/late-worker").status_code == 204
-    tasks.awaited(lambda: tasks.post({"problem_id": "external-1"}).status_code, lambda status: status == 422)
+    awaited(lambda: tasks.post({"problem_id": "external-1"}).status_code, lambda status: status == 422)
 
 
 def test_a_workflow_can_be_used_as_soon_as_it_is_applied(tasks: Tasks, namespace: str) -> None:

@@ -6,8 +6,9 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,12 +16,14 @@ import requests
 from kubernetes import client
 
 from cluster import GROUP, Cluster
+from cluster import awaited as cluster_awaited
 from own_api import OwnApi, cluster_env, own_api, own_namespace
 from postgres import Postgres, postgres
 from worker_http import Client
 
 Json = dict[str, Any]
 SECONDS = 120
+awaited = partial(cluster_awaited, seconds=SECONDS)
 WORKER = "archivist"
 SETTINGS = {"MAZE_RUN_TTL_SECONDS": "1", "NUM_INTERNAL_WORKERS": "0", "MAZE_WORKER_TIMEOUT_SECONDS": "3600"}
 LARGE = {"text": "ü\x00" * 50_000, "numbers": list(range(10_000)), "nothing": None}
@@ -43,14 +46,6 @@ def kubernetes() -> Iterator[Cluster]:
 def namespace(kubernetes: Cluster) -> Iterator[str]:
     with own_namespace(kubernetes) as name:
         yield name
-
-
-def awaited(look: Callable[[], Any], holds: Callable[[Any], object]) -> Any:
-    deadline = time.monotonic() + SECONDS
-    while not holds(seen := look()):
-        assert time.monotonic() < deadline, f"after {SECONDS} s: {str(seen)[:2000]}"
-        time.sleep(0.1)
-    return seen
 
 
 def exists(kubernetes: Cluster, namespace: str, task_id: str) -> bool:
