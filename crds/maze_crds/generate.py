@@ -31,10 +31,22 @@ RUN_RULES = [
         " an external worker executes it)",
     },
     {"rule": "!has(self.claim) || has(self.problemId)", "message": "only a Run with a problemId can be claimed"},
+    {"rule": "!has(self.opRun) || !has(self.problemId)", "message": "give at most one of opRun and problemId"},
+    {
+        "rule": "has(self.opRun) || (!has(self.override) && (!has(self.retries) || self.retries == 0))",
+        "message": "only a Run with opRun can be retried or overridden",
+    },
+    {
+        "rule": "!has(oldSelf.retries) || (has(self.retries) && self.retries >= oldSelf.retries)",
+        "message": "retries only grows",
+    },
     {
         "rule": "!has(oldSelf.desiredState) || oldSelf.desiredState != 'Cancelled' ||"
-        " (has(self.desiredState) && self.desiredState == 'Cancelled')",
-        "message": "a cancelled Run stays cancelled; create a new one",
+        " (has(self.desiredState) && self.desiredState == 'Cancelled') ||"
+        " (has(self.retries) && self.retries > (has(oldSelf.retries) ? oldSelf.retries : 0)) ||"
+        " (has(self.override) && has(self.override.state) && (!has(oldSelf.override) ||"
+        " !has(oldSelf.override.state) || self.override.state.number > oldSelf.override.state.number))",
+        "message": "a cancelled Run stays cancelled (an OpRun until it is retried or overridden); create a new one",
     },
 ]
 IMMUTABLE = (
@@ -46,7 +58,9 @@ IMMUTABLE = (
     "timeoutSeconds",
     "problemId",
     "queuedTime",
+    "opRun",
 )
+WISHES = "desiredState, priority, claim, retries and override"
 
 
 def structural(model: type[BaseModel]) -> Schema:
@@ -138,7 +152,7 @@ def immutable_policy() -> list[Schema]:
         {
             "expression": f"has(object.spec.{field}) == has(oldObject.spec.{field}) &&"
             f" (!has(object.spec.{field}) || object.spec.{field} == oldObject.spec.{field})",
-            "message": f"{field} of a Run can't be changed (only desiredState, priority and claim can); create a new Run",
+            "message": f"{field} of a Run can't be changed (only {WISHES} can); create a new Run",
         }
         for field in IMMUTABLE
     ]

@@ -53,6 +53,8 @@ ENV_POD_UID = "MAZE_POD_UID"
 ENV_INPUTS = "MAZE_INPUTS"
 ENV_INPUTS_URL = "MAZE_INPUTS_URL"
 """Set instead of MAZE_INPUTS where the inputs are too large for an environment variable."""
+ENV_EVENTS_URL = "MAZE_EVENTS_URL"
+"""In the container of an OpRun: it posts its own events here, with `Authorization: Bearer MAZE_TOKEN`."""
 
 
 def pod_name(run_name: str, run_uid: str, task: str, attempt: int, title: str | None = None) -> str:
@@ -104,6 +106,16 @@ def output_key(run_uid: str, task: str, attempt: int, key: str) -> str:
 
 def inputs_key(run_uid: str, task: str, attempt: int) -> str:
     return attempt_prefix(run_uid, task, attempt) + "inputs.json"
+
+
+def events_key(run_uid: str, page: int) -> str:
+    """A page of events of an OpRun: a JSON list of oprun.PAGE entries like those of its status."""
+    return f"{run_prefix(run_uid)}@events/{page:08d}.json"
+
+
+def event_key(run_uid: str, sha256: str) -> str:
+    """`{"msg", "payload"}` of an event that is too large for the status, as JSON; named by its content."""
+    return f"{run_prefix(run_uid)}@events/{sha256}"
 
 
 def code_key(sha256: str) -> str:

@@ -10,6 +10,11 @@ with `Authorization: Bearer MAZE_TOKEN` (HMAC-SHA256 of "NAMESPACE/POD" in hex).
 /v1/worker-reports  WorkerReport -> 200 once durable (a repeat too); 404 no such Run; 409 the worker does not have the
               task (any more); 503. The api alone calls it, with `Authorization: Bearer MAZE_API_TOKEN`.
 
+/v1/op-runs/NAMESPACE/RUN/events[?attempt=N]  OpEventRequest -> 200 OpEventAnswer once durable; 400 the Run has ended
+              or the event is not valid; 404 no such OpRun; 409 N is not the current attempt any more; 503 with
+              Retry-After: say it again. For the api with its token, and for the OpRun's own container, which finds this
+              URL in MAZE_EVENTS_URL and a token that is good for this Run alone in MAZE_TOKEN.
+
 A runner stores its Result at `resultUrl` before it calls /v1/complete, so that a result survives any death.
 """
 
@@ -146,3 +151,20 @@ class WorkerReport(TypedDict):
     """For completed: any JSON; it becomes the output "result"."""
     error: NotRequired[str]
     """For failed."""
+
+
+class OpEventRequest(TypedDict):
+    """One event of an OpRun. See oprun.EventType for those with a meaning."""
+
+    type: str
+    msg: NotRequired[str | int]
+    """PROGRESS: 0 to 100."""
+    payload: NotRequired[dict[str, Any] | None]
+    key: NotRequired[str]
+    """Any text of at most 100 characters: the same event said twice with one key is kept once."""
+
+
+class OpEventAnswer(TypedDict):
+    id: int
+    state: str
+    """Of the Run after the event: an oprun.OpState."""

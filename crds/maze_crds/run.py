@@ -1,9 +1,11 @@
 """Run: one execution of a workflow. The operator alone writes the status.
 
-The spec is immutable but for the wishes: `desiredState`, `priority` and `claim`.
+The spec is immutable but for the wishes: `desiredState`, `priority`, `claim`, `retries` and `override`.
 
 A Run with a `problemId` is a task of the Task Executor: it starts once a worker has it. Each time that a worker has it is
 an entry of `status.assignments`, numbered from 1. At most one is open, and it is the last.
+
+A Run with `opRun` is an OpRun: see oprun.py.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Annotated
 from pydantic import Field, JsonValue, WithJsonSchema
 
 from maze_crds.base import Key, Model, TaskName, Time
+from maze_crds.oprun import OpRunSpec, OpStatus, Override
 from maze_crds.problems import ProblemId
 from maze_crds.workflow import WorkflowSpec
 
@@ -98,12 +101,23 @@ class RunSpec(Model):
         ProblemId | None, Field(description="Makes the Run a task of the Task Executor, which waits for a worker.")
     ] = None
     priority: Annotated[
-        int, Field(ge=-1000, le=1000, description="Among Runs that wait for a worker: higher first.")
+        int,
+        Field(
+            ge=-1000,
+            le=1000,
+            description="Higher first among Runs that wait for a worker, and for room on the nodes where the"
+            " installation maps it to PriorityClasses.",
+        ),
     ] = 0
     queued_time: Annotated[
         Time | None, Field(description="Orders Runs of one priority, finer than creationTimestamp.")
     ] = None
     claim: Claim | None = None
+    op_run: Annotated[OpRunSpec | None, Field(description="Makes the Run an OpRun.")] = None
+    retries: Annotated[
+        int, Field(ge=0, description="Manual retries of an OpRun asked for; one more opens it again once it has ended.")
+    ] = 0
+    override: Override | None = None
 
 
 class FailedAttempt(Model):
@@ -212,6 +226,7 @@ class RunStatus(Model):
         list[Assignment],
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["number"]}),
     ] = Field(default_factory=list)
+    op: Annotated[OpStatus | None, Field(description="Of an OpRun.")] = None
     conditions: Annotated[
         list[Condition],
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),

@@ -15,6 +15,7 @@ from maze_io.kube import Kube, pods_path, runs_path
 from maze_io.store import AsyncStore, StoreError
 from maze_operator.core.podview import run_uid_of, view_pod
 from maze_operator.core.values import RunView, Settings
+from maze_operator.delivery import Deliveries
 from maze_operator.dispatch import Dispatch
 from maze_operator.executor import Executor
 from maze_operator.forever import forever
@@ -39,6 +40,7 @@ class Engine:
         self.logs = PodLogs(kube, store, self._spawn)
         self.dispatch = Dispatch(kube, self._wake)
         self.heartbeats = self.dispatch.heartbeats
+        self.deliveries = Deliveries(store, core, self._delivered)
         self.runs = Cache(self._run_changed)
         self.pods = Cache(self._pod_changed)
         self.ready = False
@@ -57,11 +59,13 @@ class Engine:
         await self.dispatch.wait_synced()
         self.runs.apply(await self.kube.list_all(runs_path()))
         self.dispatch.start()
+        await self.deliveries.start()
         self._spawn(self._relist())
         self.ready = True
 
     async def stop(self) -> None:
         self.ready = False
+        await self.deliveries.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -95,12 +99,20 @@ class Engine:
         assert obj is not None
         uid = obj["metadata"]["uid"]
         if old is not None and new is not None and old["metadata"]["uid"] != uid:
-            self.dispatch.see_run(old["metadata"]["uid"], None)
+            self._see_run(old["metadata"]["uid"], None)
             self._forget(old)
-        self.dispatch.see_run(uid, new)
+        self._see_run(uid, new)
         if new is None:
             self._forget(obj)
             return
+        self._ensure_worker(key, uid).dirty.set()
+
+    def _see_run(self, uid: str, run: Object | None) -> None:
+        self.dispatch.see_run(uid, run)
+        self.deliveries.see_run(uid, run)
+
+    def _ensure_worker(self, key: Key, uid: str) -> RunWorker:
+        """That of an ended Run is gone once nothing was left to do."""
         worker = self._workers.get(uid)
         if worker is None:
             worker = RunWorker(self, key[0], key[1], uid)
@@ -108,6 +120,16 @@ class Engine:
                 self._add_pod(worker, pod)
             self._workers[uid] = worker
             self._spawn(self._work(worker))
+        return worker
+
+    def ensure_worker(self, run: Object) -> RunWorker:
+        """Who looks after the Run; made anew where it had nothing left to do."""
+        metadata = run["metadata"]
+        return self._ensure_worker((metadata["namespace"], metadata["name"]), metadata["uid"])
+
+    def _delivered(self, run: Object, count: int, problem: str | None) -> None:
+        worker = self.ensure_worker(run)
+        worker.delivered, worker.delivery_problem = max(worker.delivered, count), problem
         worker.dirty.set()
 
     async def _work(self, worker: RunWorker) -> None:

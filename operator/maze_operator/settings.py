@@ -56,6 +56,8 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> tuple[Settings, Sh
         max_assignments=int(_number(environ, "MAZE_MAX_ASSIGNMENTS", 5)),
         tools_image=environ.get("MAZE_TOOLS_IMAGE") or None,
         mcp_server_url=environ.get("MCP_SERVER_URL") or None,
+        priority_classes=_priority_classes(environ.get("MAZE_PRIORITY_CLASSES", "")),
+        event_sink=_event_sink(environ.get("MAZE_EVENT_SINK_URL", "")),
     )
     key = _required(environ, "MAZE_RUNNER_HMAC_KEY").encode()
     if len(key) < 32:
@@ -77,6 +79,26 @@ def _required(environ: Mapping[str, str], name: str) -> str:
     if not value:
         raise SettingsError(f"the environment variable {name} is not set; the manifests in manifests/base set it")
     return value
+
+
+def _priority_classes(text: str) -> tuple[tuple[int, str], ...]:
+    """ "NAME=LEAST,…" with the least priority of each class."""
+    found = []
+    for part in filter(None, (one.strip() for one in text.split(","))):
+        name, _, least = part.partition("=")
+        try:
+            found.append((int(least), name.strip()))
+        except ValueError:
+            raise SettingsError(
+                f"the environment variable MAZE_PRIORITY_CLASSES must be like 'normal=0,high=5', not '{part}'"
+            ) from None
+    return tuple(sorted(found))
+
+
+def _event_sink(text: str) -> str | None:
+    if text and not text.startswith(("http://", "https://")):
+        raise SettingsError(f"the environment variable MAZE_EVENT_SINK_URL must be an http(s) URL, not '{text}'")
+    return text or None
 
 
 def _number(environ: Mapping[str, str], name: str, default: float) -> float:

@@ -48,6 +48,9 @@ class RunWorker:
         self.reports: dict[AttemptId, tuple[Result, list[asyncio.Future[None]]]] = {}
         self.reporting = asyncio.Lock()
         """Held while the report of an external worker is weighed and stored: the first one stands."""
+        self.delivered = 0
+        """How many events of an OpRun the sink has taken, as far as this process knows."""
+        self.delivery_problem: str | None = None
         self.cold = True
         self.ended = False
         self.pods: dict[AttemptId, PodView] = {}
@@ -168,7 +171,16 @@ class RunWorker:
                 results[attempt] = await self.engine.results.get(self.uid, attempt)
             lost = await self.engine.dispatch.is_lost(self.namespace, worker)
         slot = self.engine.dispatch.slot_for(self.uid) if view.spec.problem_id is not None else None
-        return Facts(results, dict(self.started), dict(self.refused), frozenset(self.known), slot, lost)
+        return Facts(
+            results,
+            dict(self.started),
+            dict(self.refused),
+            frozenset(self.known),
+            slot,
+            lost,
+            delivered=self.delivered,
+            delivery_problem=self.delivery_problem,
+        )
 
     async def _write(self, status: RunStatus) -> bool:
         """Guarded by resourceVersion. False: somebody else wrote first; the cache has their version now."""

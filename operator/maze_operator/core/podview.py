@@ -37,6 +37,8 @@ def view_pod(pod: Json) -> PodView | None:
         waiting=_waiting(state),
         running_since=parse_time(running["startedAt"]) if running and running.get("startedAt") else None,
         ended=_ended(status, state),
+        priority_class=pod["spec"].get("priorityClassName"),
+        resource_version=metadata.get("resourceVersion", ""),
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from maze_crds.graph import dependencies
+from maze_crds.oprun import OpEvent
 from maze_crds.protocol import Result
 from maze_crds.run import RunSpec, RunStatus
 from maze_crds.workflow import Task, WorkflowSpec
@@ -42,6 +44,14 @@ class Settings:
     """Of the MCP server for tool tasks that name none."""
     exit_grace: float = 30.0
     """A pod that has reported its result may take this long to exit."""
+    op_exit_grace: float = 5.0
+    """The container of an OpRun whose end was posted may take this long to exit."""
+    priority_classes: tuple[tuple[int, str], ...] = ()
+    """(least priority, name of a PriorityClass), ascending: a Run's pods get the last one whose least priority it has."""
+    event_sink: str | None = None
+    """URL that events of OpRuns are delivered to; None: nowhere."""
+    undelivered_retention: float = 86400.0
+    """An ended Run that is to be deleted waits this long for its events to be delivered."""
 
 
 @dataclass(frozen=True, order=True)
@@ -82,6 +92,8 @@ class PodView:
     waiting: Waiting | None = None
     running_since: datetime | None = None
     ended: Ended | None = None
+    priority_class: str | None = None
+    resource_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,6 +118,41 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class Posted:
+    """An event of an OpRun that somebody says. Valid in itself (core/opevents.py); whether it fits is for the plan.
+
+    attempt: it is of this one or of none; None: of whichever is the current one.
+    stored: SHA-256 of the whole in the object store, where it is too large for the status (msg and payload are cut then).
+    result: what a COMPLETED event makes of `attempt`, which is never None then; it is in the object store already.
+    error: message of a FAILED event.
+    """
+
+    key: str
+    type: str
+    time: datetime
+    msg: str | int = ""
+    payload: Mapping[str, Any] | None = None
+    attempt: int | None = None
+    stored: str | None = None
+    result: Result | None = None
+    error: str = ""
+    worker: str | None = None
+    gpu: int | None = None
+    force: bool = False
+    """Of RETRIED: also when the Run has ended."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What becomes of a posted event: status 200 with its id, 400, 409 (another attempt is current) or 503."""
+
+    status: int
+    detail: str = ""
+    id: int = -1
+    state: str = ""
+
+
+@dataclass(frozen=True)
 class Facts:
     """What the shell has learned beside the objects. Keys are attempts of this Run.
 
@@ -114,6 +161,9 @@ class Facts:
     known: pods that have been seen to exist by this process: one that is missing now is lost, not yet to be made.
     slot: id of the internal worker that is to execute this Run, which waits for one.
     worker_lost: the external worker that has the Run (or claims it) is offline or gone.
+    posted: events of an OpRun, in the order they came.
+    delivered: how many of its events the sink has taken, as far as this process knows.
+    delivery_problem: why the next one is not taken, for people.
     """
 
     results: Mapping[AttemptId, Result | None] = field(default_factory=dict)
@@ -122,6 +172,9 @@ class Facts:
     known: frozenset[AttemptId] = frozenset()
     slot: str | None = None
     worker_lost: bool = False
+    posted: tuple[Posted, ...] = ()
+    delivered: int = 0
+    delivery_problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -178,18 +231,41 @@ class DeletePod:
 
 
 @dataclass(frozen=True)
+class ReplacePod:
+    """Delete a pod that no node has yet, unless it has changed meanwhile; it is made again as it should be now."""
+
+    attempt_id: AttemptId
+    name: str
+    uid: str
+    resource_version: str
+
+
+@dataclass(frozen=True)
 class DeleteRun:
     pass
 
 
-Action = CreatePod | DeletePod | DeleteRun
+Action = CreatePod | DeletePod | ReplacePod | DeleteRun
+
+
+@dataclass(frozen=True)
+class EventPage:
+    """Events that leave the status: stored at names.events_key(uid, number) before the status is written."""
+
+    number: int
+    events: tuple[OpEvent, ...]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Write `status` (guarded by resourceVersion) if it differs, then do `actions`, then come back in `requeue_after`
-    seconds (None: only when something changes)."""
+    """Store `pages`, write `status` (guarded by resourceVersion) if it differs, answer who posted events, then do `actions`,
+    then come back in `requeue_after` seconds (None: only when something changes).
+
+    replies: to the first of facts.posted, in their order; the others are to be given to the next plan.
+    """
 
     status: RunStatus
     actions: tuple[Action, ...] = ()
     requeue_after: float | None = None
+    replies: tuple[Reply, ...] = ()
+    pages: tuple[EventPage, ...] = ()
