@@ -23,8 +23,16 @@ def plan_ended(run: RunView, pods: Mapping[AttemptId, PodView], now: datetime, s
             waits.append(left)
     ttl, ended = run.spec.ttl_seconds_after_finished, run.status.completion_time
     if ttl is not None and ended is not None and not run.held:
-        left = ttl - (now - ended).total_seconds()
+        left = ttl + _held_for_delivery(run, settings) - (now - ended).total_seconds()
         if left <= 0:
             return Plan(run.status, (*actions, DeleteRun()))
         waits.append(left)
     return Plan(run.status, tuple(actions), min(waits, default=None))
+
+
+def _held_for_delivery(run: RunView, settings: Settings) -> float:
+    """Seconds that the Run stays after its time to live, for the sink to take what it has not taken yet."""
+    op = run.status.op
+    if settings.event_sink is None or op is None or run.spec.op_run is None or not run.spec.op_run.event_delivery:
+        return 0.0
+    return settings.undelivered_retention if op.delivered < op.next_event else 0.0

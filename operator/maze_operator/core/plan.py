@@ -12,6 +12,7 @@ asks for it again. Hence
 - a result, reported or found in the object store, beats whatever the pod says.
 
 A Run with a problemId has its workflow executed only while an internal worker has it: core/assignment.py goes first.
+An OpRun has a history of its own around all this: core/oprun.py.
 A Run that has ended, or has no workflow, is planned in core/ended.py and core/unresolved.py.
 
 `attempts_to_look_up` names the attempts whose result must be looked for in the object store before planning.
@@ -41,8 +42,9 @@ from maze_operator.core.diagnosis import Wait, diagnose_ended, diagnose_refused,
 from maze_operator.core.ended import plan_ended
 from maze_operator.core.ledger import Ledger
 from maze_operator.core.leftovers import leftover_pods
+from maze_operator.core.oprun import plan_op
 from maze_operator.core.outcome import count, finish, judge
-from maze_operator.core.retry import memory_scale, retry_delay
+from maze_operator.core.retry import memory_scale, op_retry_delay, retry_delay
 from maze_operator.core.unresolved import plan_unresolved
 from maze_operator.core.values import (
     Action,
@@ -51,6 +53,7 @@ from maze_operator.core.values import (
     Facts,
     Plan,
     PodView,
+    ReplacePod,
     RunView,
     Settings,
     Workflow,
@@ -80,6 +83,9 @@ def attempts_to_look_up(run: RunView, pods: Pods, known: frozenset[AttemptId], c
 
 def plan(run: RunView, pods: Pods, facts: Facts, now: datetime, settings: Settings) -> Plan:
     """The next step for `run`. Pure: same arguments, same answer."""
+    if run.spec.op_run is not None:
+        own = replace(settings, exit_grace=settings.op_exit_grace)
+        return plan_op(run, pods, facts, now, own, lambda view, known: _plan_workflow(view, pods, known, now, own))
     if run.status.phase in TERMINAL_RUNS:
         return plan_ended(run, pods, now, settings)
     if run.spec.problem_id is None:
@@ -119,10 +125,11 @@ class _Planner:
     def make(self) -> Plan:
         if self.run.status.start_time is None:
             self.ledger.next_event()
-        for name in self.workflow.tasks:
-            if self.ledger.tasks[name].phase in ACTIVE:
-                self._observe(name)
         cancelled = self.run.spec.desired_state == DesiredState.CANCELLED
+        if not (cancelled and self.run.spec.op_run):  # who cancels an OpRun is told at once that it is cancelled
+            for name in self.workflow.tasks:
+                if self.ledger.tasks[name].phase in ACTIVE:
+                    self._observe(name)
         if cancelled:
             self._cancel()
         for name, culprit in choose_skipped(self.workflow, self.ledger.tasks).items():
@@ -189,11 +196,18 @@ class _Planner:
 
     def _observe_live(self, name: str, pod: PodView) -> None:
         if not self._overdue(name) and self.ledger.tasks[name].phase == TaskPhase.STARTING:
+            if pod.unschedulable is not None and not pod.deleting:
+                self._adjust_priority(pod)
             wait = diagnose_waiting(pod, self.settings)
             if wait is not None:
                 self._waits(name, wait)
             else:
                 self.ledger.clear_reason(name)
+
+    def _adjust_priority(self, pod: PodView) -> None:
+        """A pod's priority is immutable, the Run's is not: while no node has the pod, another one may take its place."""
+        if pod.priority_class != effective.priority_class(self.run.spec.priority, self.settings):
+            self.actions.append(ReplacePod(pod.attempt_id, pod.name, pod.uid, pod.resource_version))
 
     def _overdue(self, name: str) -> bool:
         """Whether the task's own limit or the Run's ends it now."""
@@ -225,7 +239,11 @@ class _Planner:
         delay = None
         if self.run.spec.desired_state != DesiredState.CANCELLED and not self.over:
             policy = effective.retry_policy(self.workflow.tasks[name], self.workflow.spec)
-            delay = retry_delay(policy, task.failed_attempts, Cause(why["cause"]), why["reason"])
+            earlier, op = task.failed_attempts, self.run.spec.op_run
+            if op is not None:
+                delay = op_retry_delay(policy, task.attempt, op.max_attempts, earlier, why["reason"])
+            else:
+                delay = retry_delay(policy, earlier, Cause(why["cause"]), why["reason"])
         self.ledger.fail(name, why, delay)
 
     def _cancel(self) -> None:

@@ -33,6 +33,21 @@ NEVER_RETRIED = frozenset(
 """Reasons that another attempt can't change."""
 
 
+GIVEN_UP = "GivenUp"
+"""Reason of an attempt of an OpRun that another one was asked for in place of."""
+
+
+def op_retry_delay(
+    policy: Retry, attempt: int, max_attempts: int, earlier: Sequence[FailedAttempt], reason: str
+) -> float | None:
+    """As retry_delay, for an OpRun: its attempts are counted whatever ended them."""
+    if reason == GIVEN_UP:
+        return 0.0
+    if reason in NEVER_RETRIED or attempt >= max_attempts:
+        return None
+    return _backoff(policy, len(earlier))
+
+
 def retry_delay(policy: Retry, earlier: Sequence[FailedAttempt], cause: Cause, reason: str) -> float | None:
     """Seconds to wait before the next attempt, or None when the budget for `cause` is used up.
 
@@ -43,6 +58,10 @@ def retry_delay(policy: Retry, earlier: Sequence[FailedAttempt], cause: Cause, r
     used = sum(1 for attempt in earlier if attempt.cause == cause)
     if used >= getattr(policy, _BUDGET[cause]):
         return None
+    return _backoff(policy, used)
+
+
+def _backoff(policy: Retry, used: int) -> float:
     delay: float = min(policy.backoff_seconds * policy.backoff_factor**used, policy.max_backoff_seconds)
     return delay
 

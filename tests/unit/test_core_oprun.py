@@ -1,0 +1,560 @@
+"""An OpRun: what events, wishes and pods make of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from builders import SETTINGS, at, container_task, pod, run_view, succeeded, workflow
+from maze_crds.oprun import MAX_ATTEMPTS, PAGE, TAIL, OpState, OpStatus
+from maze_crds.protocol import Result
+from maze_crds.run import RunPhase, RunSpec, RunStatus
+from maze_operator.core.optable import Effect, Refused, judge_event
+from maze_operator.core.plan import plan
+from maze_operator.core.values import (
+    AttemptId,
+    CreatePod,
+    DeletePod,
+    DeleteRun,
+    Ended,
+    Facts,
+    Plan,
+    PodView,
+    Posted,
+    ReplacePod,
+    Reply,
+    RunView,
+    Waiting,
+)
+from maze_operator.core.values import (
+    Refused as PodRefused,
+)
+
+EVENTS = ["STARTED", "PROGRESS", "COMPLETED", "FAILED", "CANCELLED", "RETRIED", "CHECKPOINT"]
+
+
+class Op:
+    """One OpRun, stepped by hand."""
+
+    def __init__(self, **run: Any) -> None:
+        op_run = {"maxAttempts": run.pop("maxAttempts", 1)}
+        self.view = run_view(workflow(container_task("op")), opRun={**op_run, **run.pop("opRun", {})}, **run)
+        self.pods: dict[AttemptId, PodView] = {}
+        self.clock = 0.0
+        self.keys = 0
+        self.last = Plan(RunStatus())
+        self.settings = SETTINGS
+
+    @property
+    def op(self) -> OpStatus:
+        assert self.view.status.op is not None
+        return self.view.status.op
+
+    def step(self, *posted: Posted, seconds: float = 1.0, **facts: Any) -> Plan:
+        self.clock += seconds
+        known = frozenset(self.pods)
+        self.last = plan(
+            self.view, self.pods, Facts(known=known, posted=posted, **facts), at(self.clock), self.settings
+        )
+        self.view = replace(self.view, status=self.last.status)
+        for action in self.last.actions:
+            if isinstance(action, CreatePod):
+                self.pods[action.attempt_id] = pod("op", action.attempt_id.attempt)
+        return self.last
+
+    def wish(self, **spec: Any) -> None:
+        given = self.view.spec.model_dump(by_alias=True, exclude_none=True) | spec
+        self.view = replace(self.view, spec=RunSpec.model_validate(given), generation=self.view.generation + 1)
+
+    def post(self, kind: str, msg: str | int = "", **more: Any) -> Posted:
+        self.keys += 1
+        return Posted(key=f"k{self.keys}", type=kind, time=at(self.clock), msg=msg, **more)
+
+    def pod_is(self, attempt: int = 1, **state: Any) -> None:
+        self.pods[AttemptId("op", attempt)] = pod("op", attempt, node="10.0.0.1", **state)
+
+    def runs(self, attempt: int = 1) -> Plan:
+        """Its pod is made and seen to run."""
+        self.step(seconds=5)
+        self.pod_is(attempt, running_since=at(self.clock))
+        return self.step()
+
+    def exits(self, code: int, attempt: int = 1, result: Result | None = None) -> Plan:
+        self.pod_is(attempt, ended=Ended(succeeded=code == 0, exit_code=code, reason="" if code == 0 else "Error"))
+        return self.step(results={AttemptId("op", attempt): result})
+
+    def types(self) -> list[str]:
+        return [event.type for event in self.op.events]
+
+
+def outputs(**values: Any) -> Result:
+    made = succeeded()
+    for key, value in values.items():
+        made["outputs"][key] = {"encoding": "json", "size": 1, "sha256": "", "value": value}
+    return made
+
+
+def test_from_creation_to_outputs() -> None:
+    op = Op()
+    first = op.step()
+    assert [type(action) for action in first.actions] == [CreatePod]
+    assert op.op.state is OpState.PENDING
+    assert op.op.image == "busybox"
+    assert [(a.number, a.state) for a in op.op.attempts] == [(1, OpState.PENDING)]
+    op.runs()
+    assert op.op.state is OpState.RUNNING
+    assert op.op.attempts[0].worker == "10.0.0.1"
+    op.exits(0, result=outputs(answer=42))
+    assert op.op.state is OpState.COMPLETED
+    assert op.view.status.phase is RunPhase.SUCCEEDED
+    assert op.op.outputs == {"answer": 42}
+    started, completed = op.op.events
+    assert (started.id, started.type, started.payload) == (0, "STARTED", {"worker_id": "10.0.0.1", "pod": "op-1"})
+    assert (completed.id, completed.type, completed.payload) == (1, "COMPLETED", {"outputs": {"answer": 42}})
+    attempt = op.op.attempts[0]
+    assert (attempt.exit_code, attempt.pod, attempt.state) == (0, "op-1", OpState.COMPLETED)
+    assert attempt.start_time is not None
+    assert attempt.completion_time is not None
+
+
+def test_outputs_too_large_for_an_event_stay_with_the_result() -> None:
+    op = Op()
+    op.runs()
+    op.exits(0, result=outputs(text="x" * 2000))
+    assert op.op.events[-1].outputs
+    assert op.op.events[-1].payload is None
+    assert op.op.outputs == {"text": "x" * 2000}
+    large = Op()
+    large.runs()
+    large.exits(0, result=outputs(text="x" * 9000))
+    assert (large.op.outputs, large.op.outputs_from) == (None, 1)
+
+
+def test_a_container_that_was_never_seen_to_run_has_started_all_the_same() -> None:
+    op = Op()
+    op.step()
+    op.exits(0, result=outputs())
+    assert op.types() == ["STARTED", "COMPLETED"]
+
+
+def test_a_pod_that_fails_without_an_event_makes_the_events() -> None:
+    op = Op(maxAttempts=2)
+    op.runs()
+    op.exits(3)
+    assert op.op.state is OpState.PENDING
+    assert op.types() == ["STARTED", "FAILED", "RETRIED"]
+    assert op.op.events[1].payload is not None
+    assert op.op.events[1].payload["exit_code"] == 3
+    assert op.op.events[2].payload == {"force": False}
+    assert [(a.number, a.state, a.exit_code) for a in op.op.attempts] == [
+        (1, OpState.FAILED, 3),
+        (2, OpState.PENDING, None),
+    ]
+    op.runs(2)
+    op.exits(4, 2)
+    assert op.op.state is OpState.FAILED
+    assert op.view.status.phase is RunPhase.FAILED
+    assert op.types()[3:] == ["STARTED", "FAILED"]
+    assert [(a.exit_code, a.reason) for a in op.op.attempts] == [(3, "Exited"), (4, "Exited")]
+
+
+def test_attempts_are_bounded_whatever_ends_them() -> None:
+    op = Op(maxAttempts=2)
+    op.runs()
+    del op.pods[AttemptId("op", 1)]
+    op.step(results={AttemptId("op", 1): None})
+    assert op.op.attempt == 2
+    op.runs(2)
+    op.exits(1, 2)
+    assert op.op.state is OpState.FAILED
+
+
+def test_progress() -> None:
+    op = Op()
+    op.runs()
+    made = op.step(op.post("PROGRESS", 40), op.post("PROGRESS", "70"), op.post("CHECKPOINT", "half", payload={"a": 1}))
+    assert made.replies == (Reply(200, "", 1, "RUNNING"), Reply(200, "", 2, "RUNNING"), Reply(200, "", 3, "RUNNING"))
+    assert op.op.progress == 70
+    assert [event.msg for event in op.op.events] == ["", 40, "70", "half"]
+
+
+def test_what_a_container_says_shows_that_it_runs() -> None:
+    op = Op()
+    op.step()
+    op.pod_is()
+    op.step(op.post("PROGRESS", 1, attempt=1))
+    assert op.types() == ["STARTED", "PROGRESS"]
+    assert op.op.state is OpState.RUNNING
+    op.pod_is(running_since=at(0))
+    op.step()
+    assert op.types() == ["STARTED", "PROGRESS"]
+
+
+def test_progress_from_outside_does_not_start_a_pod_that_waits() -> None:
+    op = Op()
+    op.step()
+    op.step(op.post("PROGRESS", 1))
+    assert op.op.state is OpState.PENDING
+
+
+def test_started_by_an_event() -> None:
+    op = Op()
+    op.step()
+    op.pod_is()
+    op.step(op.post("STARTED", worker="w-7", gpu=1))
+    op.pod_is(running_since=at(3))
+    op.step()
+    assert op.types() == ["STARTED"]
+    attempt = op.op.attempts[0]
+    assert (attempt.state, attempt.worker, attempt.gpu) == (OpState.RUNNING, "w-7", 1)
+
+
+def test_completed_from_outside_ends_the_run_and_its_pod() -> None:
+    op = Op()
+    op.runs()
+    made = op.step(op.post("COMPLETED", "done", attempt=1, result=outputs(a=1), payload={"outputs": {"a": 1}}))
+    assert made.replies == (Reply(200, "", 1, "COMPLETED"),)
+    assert op.view.status.phase is RunPhase.SUCCEEDED
+    assert op.op.outputs == {"a": 1}
+    assert op.types() == ["STARTED", "COMPLETED"]
+    assert op.last.requeue_after is not None
+    op.step(seconds=SETTINGS.op_exit_grace)
+    assert [type(action) for action in op.last.actions] == [DeletePod]
+
+
+@pytest.mark.parametrize("waits", ["no pod yet", "backoff"])
+def test_completed_from_outside_before_any_pod(waits: str) -> None:
+    op = Op(maxAttempts=3)
+    if waits == "backoff":
+        op.runs()
+        op.exits(1)
+    number = op.op.attempt if waits == "backoff" else 1
+    op.step(op.post("COMPLETED", attempt=number, result=outputs(a=1)))
+    assert op.op.state is OpState.COMPLETED
+    assert op.op.attempt == number
+    assert not [action for action in op.last.actions if isinstance(action, CreatePod)]
+    assert op.types()[-1] == "COMPLETED"
+
+
+def test_failed_from_outside_with_attempts_left() -> None:
+    op = Op(maxAttempts=2)
+    op.runs()
+    made = op.step(op.post("FAILED", "broken", error="disk full"), op.post("PROGRESS", 5))
+    assert made.replies == (Reply(200, "", 1, "PENDING"),)
+    assert made.requeue_after == 0.0
+    assert op.types() == ["STARTED", "FAILED", "RETRIED"]
+    first = op.op.attempts[0]
+    assert (first.state, first.reason, first.message) == (OpState.FAILED, "ReportedFailed", "disk full")
+    assert op.op.attempt == 2
+    op.runs(2)
+    op.step(op.post("FAILED", "again"))
+    assert op.view.status.phase is RunPhase.FAILED
+    assert op.op.attempts[1].message == "again"
+
+
+def test_of_an_older_attempt_nothing_counts() -> None:
+    op = Op(maxAttempts=2)
+    op.runs()
+    op.exits(1)
+    made = op.step(op.post("COMPLETED", attempt=1, result=outputs(a=1)))
+    assert made.replies[0].status == 409
+    assert op.op.state is OpState.PENDING
+
+
+def test_what_is_said_twice_is_kept_once() -> None:
+    op = Op()
+    op.runs()
+    post = op.post("COMPLETED", attempt=1, result=outputs(a=1))
+    op.step(post)
+    made = op.step(post)
+    assert made.replies == (Reply(200, "", 1, "COMPLETED"),)
+    assert op.types() == ["STARTED", "COMPLETED"]
+
+
+def test_cancelled_by_wish_and_by_event() -> None:
+    by_wish, by_event = Op(), Op()
+    for op in (by_wish, by_event):
+        op.runs()
+    by_wish.wish(desiredState="Cancelled")
+    by_wish.step()
+    by_event.step(by_event.post("CANCELLED", "stop"))
+    for op in (by_wish, by_event):
+        assert op.op.state is OpState.CANCELLED
+        assert op.view.status.phase is RunPhase.CANCELLED
+        assert op.types() == ["STARTED", "CANCELLED"]
+        assert [type(action) for action in op.last.actions] == [DeletePod]
+    assert by_wish.op.events[-1].msg == "Cancelled by user"
+
+
+def test_a_cancel_that_was_written_first_counts() -> None:
+    op = Op()
+    op.runs()
+    op.wish(desiredState="Cancelled")
+    op.exits(0, result=outputs(a=1))
+    assert op.op.state is OpState.CANCELLED
+    assert op.types() == ["STARTED", "CANCELLED"]
+
+
+@pytest.mark.parametrize("end", ["COMPLETED", "FAILED", "CANCELLED"])
+def test_retry_of_an_ended_run(end: str) -> None:
+    op = Op()
+    op.runs()
+    if end == "CANCELLED":
+        op.wish(desiredState="Cancelled")
+        op.step()
+    else:
+        op.exits(0 if end == "COMPLETED" else 1, result=outputs(a=1) if end == "COMPLETED" else None)
+    assert op.op.state.value == end
+    op.wish(desiredState="Running", retries=1)
+    op.step()
+    assert op.op.state is OpState.PENDING
+    assert op.op.attempt == 2
+    assert op.op.outputs is None
+    assert op.view.status.phase is RunPhase.RUNNING
+    assert op.view.status.completion_time is None
+    assert (op.types()[-1], op.op.events[-1].msg, op.op.events[-1].payload) == (
+        "RETRIED",
+        "Manual retry",
+        {"force": True},
+    )
+    assert CreatePod(AttemptId("op", 2)) in op.last.actions
+    op.runs(2)
+    op.exits(0, 2, outputs(b=2))
+    assert op.op.outputs == {"b": 2}
+    assert [event.id for event in op.op.events] == list(range(len(op.op.events)))
+    op.step()
+    assert op.op.attempt == 2
+
+
+def test_retry_of_a_run_that_never_came_to_a_pod() -> None:
+    op = Op(desiredState="Cancelled")
+    op.step()
+    assert op.types() == ["CANCELLED"]
+    op.wish(desiredState="Running", retries=1)
+    op.step()
+    assert CreatePod(AttemptId("op", 2)) in op.last.actions
+    op.runs(2)
+    op.exits(0, 2, outputs())
+    assert op.op.state is OpState.COMPLETED
+
+
+def test_a_forced_retried_event_opens_an_ended_run() -> None:
+    op = Op()
+    op.runs()
+    op.exits(1)
+    assert op.step(op.post("RETRIED")).replies[0].detail == "Run is already in terminal state FAILED"
+    made = op.step(op.post("RETRIED", force=True, payload={"force": True}))
+    assert made.replies[0].status == 200
+    assert op.op.state is OpState.PENDING
+    assert op.op.attempt == 2
+
+
+def test_retried_gives_the_attempt_up() -> None:
+    op = Op(maxAttempts=2)
+    op.runs()
+    made = op.step(op.post("RETRIED", "elsewhere"))
+    assert [type(action) for action in made.actions if isinstance(action, DeletePod)] == [DeletePod]
+    assert op.types() == ["STARTED", "RETRIED"]
+    assert (op.op.attempt, op.op.attempts[0].reason) == (2, "GivenUp")
+    op.runs(2)
+    assert op.step(op.post("RETRIED")).replies[0].status == 400
+    assert op.step(op.post("RETRIED", force=True)).replies[0].status == 200
+    assert op.op.attempt == 3
+
+
+def test_the_number_of_attempts_is_bounded() -> None:
+    op = Op()
+    op.runs()
+    op.exits(1)
+    for retry in range(1, MAX_ATTEMPTS + 5):
+        op.wish(retries=retry)
+        op.step()
+        if op.op.state is OpState.PENDING:
+            op.step(op.post("FAILED"))
+    assert op.op.attempt == MAX_ATTEMPTS
+    assert op.op.state is OpState.FAILED
+
+
+@pytest.mark.parametrize("state", ["COMPLETED", "FAILED", "CANCELLED"])
+@pytest.mark.parametrize("ended", [True, False])
+def test_an_override_ends_without_an_event(state: str, ended: bool) -> None:
+    op = Op()
+    op.runs()
+    if ended:
+        op.exits(1)
+    before = op.types()
+    op.wish(override={"state": {"number": 1, "state": state}})
+    op.step()
+    assert op.op.state.value == state
+    assert op.types() == before
+    assert op.view.status.phase is {
+        "COMPLETED": RunPhase.SUCCEEDED,
+        "FAILED": RunPhase.FAILED,
+        "CANCELLED": RunPhase.CANCELLED,
+    }.get(state)
+    assert op.view.status.counts.total == 1
+    op.step(seconds=10)
+    assert ended or [type(action) for action in op.last.actions] == [DeletePod]
+    assert op.op.state_override == 1
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_an_override_to_pending_makes_a_new_attempt_without_an_event(ended: bool) -> None:
+    op = Op()
+    op.runs()
+    if ended:
+        op.exits(1)
+    before = op.types()
+    op.wish(override={"state": {"number": 1, "state": "PENDING"}})
+    op.step()
+    assert (op.op.state, op.op.attempt, op.types()) == (OpState.PENDING, 2, before)
+    op.runs(2)
+    assert op.op.state is OpState.RUNNING
+
+
+def test_an_override_to_running_needs_an_attempt() -> None:
+    op = Op()
+    op.step()
+    op.wish(override={"state": {"number": 1, "state": "RUNNING"}})
+    op.step()
+    assert (op.op.state, op.types()) == (OpState.RUNNING, [])
+    op.runs()
+    op.exits(1)
+    op.wish(override={"state": {"number": 2, "state": "RUNNING"}})
+    op.step()
+    assert op.op.state is OpState.FAILED
+
+
+def test_outputs_are_replaced_once() -> None:
+    op = Op()
+    op.runs()
+    op.wish(override={"outputs": {"number": 1, "outputs": {"mine": None}}})
+    op.step()
+    assert op.op.outputs == {"mine": None}
+    op.exits(0, result=outputs(a=1))
+    assert op.op.outputs == {"a": 1}
+
+
+def test_pages_leave_the_status() -> None:
+    op = Op()
+    op.runs()
+    kept: list[int] = []
+    for _ in range(10):
+        made = op.step(*(op.post("PROGRESS", 1) for _ in range(20)))
+        for page in made.pages:
+            assert [event.id for event in page.events] == list(range(page.number * PAGE, (page.number + 1) * PAGE))
+            kept += [event.id for event in page.events]
+        assert len(op.op.events) < TAIL
+    assert kept + [event.id for event in op.op.events] == list(range(201))
+    assert op.op.next_event == 201
+
+
+def test_an_ended_run_settles_down() -> None:
+    op = Op()
+    op.runs()
+    op.exits(0, result=outputs())
+    op.wish(priority=5)
+    op.step()
+    quiet = op.step()
+    assert quiet.status == op.step().status
+    assert op.view.status.observed_generation == op.view.generation
+
+
+def test_every_change_is_seen_in_updated_time() -> None:
+    op = Op()
+    op.runs()
+    before = op.op.updated_time
+    op.step(delivered=1)
+    assert (op.op.delivered, op.op.updated_time) == (1, before)
+    op.wish(priority=5)
+    op.step()
+    assert op.op.updated_time is not None
+    assert before is not None
+    assert op.op.updated_time > before
+
+
+def test_a_run_with_undelivered_events_is_kept_for_a_while() -> None:
+    op = Op(ttlSecondsAfterFinished=10, opRun={"eventDelivery": {"topic": "t"}})
+    op.settings = replace(SETTINGS, event_sink="http://sink", undelivered_retention=100)
+    op.runs()
+    op.exits(0, result=outputs())
+    op.pods.clear()
+    op.step(seconds=50)
+    assert not op.last.actions
+    gone = replace(op.view)
+    op.step(seconds=70)
+    assert op.last.actions == (DeleteRun(),)
+    op.view = gone
+    op.step(delivered=2, seconds=0)
+    op.step()
+    assert op.last.actions == (DeleteRun(),)
+
+
+def test_why_it_waits_is_with_the_attempt() -> None:
+    op = Op()
+    op.step()
+    op.pod_is(unschedulable=Waiting("Unschedulable", "0/1 nodes"))
+    op.step()
+    assert (op.op.attempts[0].reason, op.op.attempts[0].message) == ("Unschedulable", "0/1 nodes")
+
+
+def test_another_priority_takes_another_pod_while_it_waits() -> None:
+    op = Op()
+    op.settings = replace(SETTINGS, priority_classes=((0, "low"), (5, "high")))
+    op.step()
+    waiting = {"unschedulable": Waiting("Unschedulable", "0/1 nodes"), "resource_version": "7"}
+    op.pod_is(**waiting, priority_class="low")
+    op.step()
+    assert not op.last.actions
+    op.wish(priority=9)
+    op.step()
+    assert op.last.actions == (ReplacePod(AttemptId("op", 1), "op-1", "op-1-uid", "7"),)
+    op.pod_is(running_since=at(1), priority_class="low")
+    op.step()
+    assert not op.last.actions
+
+
+def test_a_workflow_that_is_not_there_fails_the_run() -> None:
+    op = Op()
+    op.view = replace(op.view, workflow=None, problem_reason="WorkflowNotFound", problem="there is none")
+    op.step(op.post("PROGRESS", 3), op.post("COMPLETED", attempt=1, result=outputs()))
+    assert [reply.status for reply in op.last.replies] == [200, 503]
+    op.step(seconds=100)
+    assert op.op.state is OpState.FAILED
+    assert op.types() == ["PROGRESS", "FAILED"]
+    assert op.op.attempts[0].reason == "WorkflowNotFound"
+
+
+def test_a_pod_that_is_refused_fails_in_the_end() -> None:
+    op = Op()
+    op.view = replace(op.view)
+    first = plan(op.view, {}, Facts(), at(1), SETTINGS)
+    view: RunView = replace(op.view, status=first.status)
+    refused = {AttemptId("op", 1): PodRefused(422, "bad", at(1))}
+    made = plan(view, {}, Facts(refused=refused), at(500), SETTINGS)
+    assert made.status.op is not None
+    assert made.status.op.state is OpState.FAILED
+    assert [event.type for event in made.status.op.events] == ["FAILED"]
+
+
+@pytest.mark.parametrize("state", [OpState.PENDING, OpState.RUNNING])
+def test_the_table_of_open_runs(state: OpState) -> None:
+    found = [judge_event(kind, False, state, 1, 2) for kind in EVENTS]
+    assert found == [
+        Effect.START,
+        Effect.PROGRESS,
+        Effect.SUCCEED,
+        Effect.FAIL,
+        Effect.CANCEL,
+        Effect.GIVE_UP,
+        Effect.NOTE,
+    ]
+
+
+@pytest.mark.parametrize("state", [OpState.COMPLETED, OpState.FAILED, OpState.CANCELLED])
+@pytest.mark.parametrize("kind", EVENTS)
+def test_ended_runs_are_locked(state: OpState, kind: str) -> None:
+    with pytest.raises(Refused, match=f"^Run is already in terminal state {state.value}$"):
+        judge_event(kind, False, state, 1, 3)
