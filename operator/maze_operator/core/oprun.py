@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from maze_crds.oprun import MAX_ATTEMPTS, TERMINAL_STATES, EventType, OpState, OpStatus
+from maze_crds.oprun import MAX_ATTEMPTS, PAGE, TERMINAL_STATES, EventType, OpState, OpStatus
 from maze_crds.protocol import Result
 from maze_crds.run import (
     TERMINAL_RUNS,
@@ -38,6 +38,8 @@ from maze_operator.core.retry import GIVEN_UP
 from maze_operator.core.timeline import Timeline, fits_event, output_values
 from maze_operator.core.values import AttemptId, Facts, Plan, PodView, Posted, Reply, RunView, Settings, Started
 
+AT_ONCE = PAGE // 2
+"""Posted events that one plan takes: all of them stay in the status for a while, where a repeat finds them."""
 OVERRIDDEN = "Overridden"
 CANCELLED_TEXT = "Cancelled by user"
 RETRIED_TEXT = "Manual retry"
@@ -91,7 +93,9 @@ class _OpPlanner:
         self._align()
         if not self._ended():
             self._note_start()
-        for posted in self.facts.posted:
+            if self.run.spec.desired_state == DesiredState.CANCELLED:
+                self.settled = (Effect.CANCEL, None)  # it was written first: what is posted finds the Run ended
+        for posted in self.facts.posted[:AT_ONCE]:
             if self.settled is not None:
                 break
             self.replies.append(self._take(posted))
@@ -317,7 +321,7 @@ class _OpPlanner:
                 self.line.say(EventType.COMPLETED, "", payload if small else {}, outputs=not small)
         elif status.phase == RunPhase.CANCELLED:
             self._close(OpState.CANCELLED, "Cancelled", None, None)
-            if said is not Effect.CANCEL:
+            if self.settled is None or self.settled[1] is None:
                 self.line.say(EventType.CANCELLED, CANCELLED_TEXT, {})
         else:
             self._fail(task if task is not None and task.phase == TaskPhase.FAILED else status, said)
