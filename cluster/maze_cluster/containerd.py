@@ -35,6 +35,14 @@ def ensure_images(layout: Layout, builders: Mapping[str, Builder]) -> None:
         detail(f"image {reference} is in the cluster")
 
 
+def ensure_name(layout: Layout, reference: str, name: str) -> None:
+    """Make the image `reference` known as `name` (`docker.io/USER/IMAGE:TAG`), too, in place of what it named before."""
+    rows = [line.split() for line in run([*_ctr(layout), "images", "ls"]).splitlines()[1:]]
+    digests = {row[0]: row[2] for row in rows}
+    if digests.get(name) != digests[reference]:
+        run([*_ctr(layout), "images", "tag", "--force", reference, name])
+
+
 def list_running(layout: Layout) -> frozenset[str]:
     """The ids of the containers that run."""
     rows = [line.split() for line in run([*_ctr(layout), "tasks", "ls"]).splitlines()[1:]]

@@ -180,11 +180,12 @@ def deploy_maze(layout: Layout, bin_dir: Path, kubectl: Kubectl, *, bare: bool) 
     patches = [deploy.build_s3_path_patch(layout.s3)]
     overlay = "embedded-bare" if bare else "embedded"
     if not bare:
-        python = {image: _python_reference(layout, image) for image in images.PYTHON_IMAGES}
+        python = {image: _python_reference(layout, image) for image in (*images.PYTHON_IMAGES, images.EXAMPLE)}
         builders = {
             reference: partial(buildah.build_archive, layout, image, reference) for image, reference in python.items()
         }
         containerd.ensure_images(layout, builders)
+        containerd.ensure_name(layout, python[images.EXAMPLE], f"docker.io/{images.EXAMPLE_NAME}:latest")
         names |= {f"maze/{image.name}": reference for image, reference in python.items()}
         patches.append(deploy.build_task_images_patch(names))
     deploy.ensure_secrets(kubectl, layout.manifests / "namespaces")

@@ -5,6 +5,8 @@ their Dockerfiles, by buildah here and by docker for kind; both get the same con
 
     deps/   third-party packages for the image's Python, installed from the dist's requirements.lock by hash
     own/    our own dists, built as wheels and unpacked
+
+The example image for OpRuns is what a user's own would be: its folder is the context.
 """
 
 from __future__ import annotations
@@ -41,11 +43,14 @@ class StaticImage:
 
 @dataclass(frozen=True)
 class PythonImage:
-    """`maze/<name>`, from `<folder>/Dockerfile`, with the packages of `<folder>/requirements.lock` and our own `dists`."""
+    """`maze/<name>`, from `<folder>/Dockerfile`, with the packages of `<folder>/requirements.lock` and our own `dists`.
+
+    Without `dists`: of what is in `<folder>`, and nothing else.
+    """
 
     name: str
     folder: str
-    dists: tuple[str, ...]
+    dists: tuple[str, ...] = ()
 
 
 LOCAL = "localhost/"
@@ -61,6 +66,9 @@ PYTHON_IMAGES = (
     PythonImage("runner", "runner-image", ("runner-image",)),
     PythonImage("tools", "tools", ("runner-image", "tools")),
 )
+EXAMPLE = PythonImage("op-example", "examples/oprun")
+"""Not deployed: OpRuns name it, as EXAMPLE_NAME."""
+EXAMPLE_NAME = "maze/op-example"
 
 
 def build_static_reference(image: StaticImage, bin_dir: Path) -> str:
@@ -92,8 +100,10 @@ def build_python_reference(checkout: Path, image: PythonImage, base: str) -> str
 
 
 def _inputs(checkout: Path, image: PythonImage) -> Iterable[Path]:
-    files = {checkout / image.folder / "Dockerfile", checkout / image.folder / "requirements.lock"}
-    for dist in image.dists:
+    files = {checkout / image.folder / "Dockerfile"}
+    if image.dists:
+        files.add(checkout / image.folder / "requirements.lock")
+    for dist in image.dists or (image.folder,):
         files.update(list_sources(checkout / dist))
     missing = sorted(str(file) for file in files if not file.exists())
     if missing:
@@ -110,7 +120,10 @@ def write_static_archive(
 
 
 def fill_context(layout: Layout, image: PythonImage, context: Path) -> None:
-    """Fill `context` with deps/ and own/ for `image`."""
+    """Fill `context` with deps/ and own/ for `image`, or with its folder."""
+    if not image.dists:
+        shutil.copytree(layout.checkout / image.folder, context, dirs_exist_ok=True)
+        return
     shutil.copytree(_ensure_deps(layout, image), context / "deps", symlinks=True)
     wheels = context / "wheels"
     own = context / "own"

@@ -32,13 +32,19 @@ def up(layout: Layout, env: Mapping[str, str]) -> str:
     for image in images.PYTHON_IMAGES:
         names[f"maze/{image.name}"] = reference = images.build_python_reference(layout.checkout, image, BASE)
         build_image(layout, image, reference)
-        run(["kind", "load", "docker-image", reference, f"--name={CLUSTER}"])
+        _load(reference)
+    build_image(layout, images.EXAMPLE, images.EXAMPLE_NAME)
+    _load(images.EXAMPLE_NAME)
     deploy.ensure_secrets(kubectl, layout.manifests / "namespaces")
     patches = (deploy.build_task_images_patch(names),)
     deploy.apply(kubectl, deploy.Plan((str(layout.manifests / "overlays" / "kind"),), names, patches), layout.deploy)
     apply_examples(kubectl, layout.checkout / "examples")
     deploy.wait_rollouts(kubectl)
     return f"Maze API     http://127.0.0.1:{MAZE_API_PORT}\nkubectl      export KUBECONFIG={layout.kubeconfig}"
+
+
+def _load(reference: str) -> None:
+    run(["kind", "load", "docker-image", reference, f"--name={CLUSTER}"])
 
 
 def build_image(layout: Layout, image: images.PythonImage, reference: str) -> None:

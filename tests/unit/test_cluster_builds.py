@@ -12,7 +12,8 @@ import pytest
 from maze_cluster import deploy, examples, ocilayout
 from maze_cluster.debian import CNI_PACKAGE, PROGRAMS, plan_packages
 from maze_cluster.errors import ClusterError
-from maze_cluster.images import PythonImage, build_python_reference
+from maze_cluster.images import PythonImage, build_python_reference, fill_context
+from maze_cluster.layout import build_layout
 from maze_cluster.tools import BINARIES, build_cache_key, build_ldflags, parse_go_version
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -52,6 +53,19 @@ def test_an_image_is_not_built_again_for_what_tools_leave_behind(checkout: Path)
         path.write_text("noise")
     assert build_python_reference(checkout, IMAGE, "base:1") == before
     assert build_python_reference(checkout, IMAGE, "base:2") != before
+
+
+def test_an_image_of_one_folder_needs_no_packages_and_follows_its_program(checkout: Path) -> None:
+    folder = checkout / "examples" / "op"
+    folder.mkdir(parents=True)
+    for name in ("Dockerfile", "op.py"):
+        (folder / name).write_text("one")
+    image = PythonImage("op-example", "examples/op")
+    before = build_python_reference(checkout, image, "base:1")
+    (folder / "op.py").write_text("two")
+    assert build_python_reference(checkout, image, "base:1") != before
+    fill_context(build_layout(checkout, {}), image, checkout / "context")
+    assert {path.name for path in (checkout / "context").iterdir()} == {"Dockerfile", "op.py"}
 
 
 def test_a_missing_input_is_named(checkout: Path) -> None:
