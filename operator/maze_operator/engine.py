@@ -129,7 +129,7 @@ class Engine:
 
     def _delivered(self, run: Object, count: int, problem: str | None) -> None:
         worker = self.ensure_worker(run)
-        worker.delivered, worker.delivery_problem = max(worker.delivered, count), problem
+        worker.delivered, worker.delivery_problem = max(worker.delivered or 0, count), problem
         worker.dirty.set()
 
     async def _work(self, worker: RunWorker) -> None:

@@ -48,8 +48,8 @@ class RunWorker:
         self.reports: dict[AttemptId, tuple[Result, list[asyncio.Future[None]]]] = {}
         self.reporting = asyncio.Lock()
         """Held while the report of an external worker is weighed and stored: the first one stands."""
-        self.delivered = 0
-        """How many events of an OpRun the sink has taken, as far as this process knows."""
+        self.delivered: int | None = None
+        """How many events of an OpRun the sink has taken; None: not known yet."""
         self.delivery_problem: str | None = None
         self.cold = True
         self.ended = False

@@ -334,14 +334,9 @@ class _OpPlanner:
             self.line.set(pod=pod.name, worker=current.worker or pod.node)
 
     def _note_delivery(self) -> None:
-        op = self.line.op
-        self.line.change(
-            delivered=max(op.delivered, self.facts.delivered),
-            delivery_problem=self.facts.delivery_problem if self._delivers() else None,
-        )
-
-    def _delivers(self) -> bool:
-        return self.spec.event_delivery is not None
+        if self.facts.delivered is not None:
+            delivered = max(self.line.op.delivered, self.facts.delivered)
+            self.line.change(delivered=delivered, delivery_problem=self.facts.delivery_problem)
 
 
 def _substance(op: OpStatus) -> OpStatus:

@@ -162,7 +162,7 @@ class Facts:
     slot: id of the internal worker that is to execute this Run, which waits for one.
     worker_lost: the external worker that has the Run (or claims it) is offline or gone.
     posted: events of an OpRun, in the order they came.
-    delivered: how many of its events the sink has taken, as far as this process knows.
+    delivered: how many of its events the sink has taken; None: this process does not know yet.
     delivery_problem: why the next one is not taken, for people.
     """
 
@@ -173,7 +173,7 @@ class Facts:
     slot: str | None = None
     worker_lost: bool = False
     posted: tuple[Posted, ...] = ()
-    delivered: int = 0
+    delivered: int | None = None
     delivery_problem: str | None = None
 
 
