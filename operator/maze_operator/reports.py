@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from maze_crds.base import format_time
 from maze_crds.names import EXTERNAL_TASK
-from maze_crds.protocol import Output, Result, WorkerReport
+from maze_crds.protocol import Result, WorkerReport
 from maze_crds.run import Cause, RunStatus
 from maze_io.kube import KubeError, runs_path
 from maze_operator.core.assignment import REPORTED_FAILED, Standing, Verdict, judge_report
 from maze_operator.core.diagnosis import failure
+from maze_operator.core.outputs import json_output
 from maze_operator.core.values import AttemptId
 from maze_operator.engine import Engine
 from maze_operator.worker import Gone, RunWorker
@@ -28,7 +27,7 @@ Json = dict[str, Any]
 
 
 class NotJson(ValueError):
-    """The result holds what JSON can't: NaN or an infinite number."""
+    """The result holds what JSON can't, such as NaN; the text says what."""
 
 
 @dataclass(frozen=True)
@@ -139,12 +138,8 @@ def make_result(report: WorkerReport, now: datetime) -> Result:
         message = report.get("error") or "the worker gave no reason"
         made["failure"] = failure(Cause.USER_ERROR, REPORTED_FAILED, message)
         return made
-    value = report.get("result")
     try:
-        data = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-    except ValueError:
-        raise NotJson("the result contains NaN or an infinite number, which JSON does not have") from None
-    made["outputs"]["result"] = Output(
-        encoding="json", size=len(data), sha256=hashlib.sha256(data).hexdigest(), value=value
-    )
+        made["outputs"]["result"] = json_output(report.get("result"))
+    except ValueError as error:
+        raise NotJson(f"the result is no JSON: {error}") from None
     return made

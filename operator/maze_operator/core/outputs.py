@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -14,6 +13,7 @@ from maze_crds.run import Cause
 from maze_crds.templates import fill, find_reference
 from maze_crds.workflow import Input, InputPayload, Task
 from maze_operator.core.diagnosis import failure
+from maze_operator.core.plainjson import encode_json, read_json
 from maze_operator.core.podspec import PodNotPossible
 from maze_operator.core.values import Ended
 
@@ -36,8 +36,14 @@ class ResultLost(Exception):
         super().__init__(f"the result of task '{task}' is not in the object store any more; run the workflow again")
 
 
-def encode_json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+def json_output(value: Any) -> Output:
+    """An output that travels inside its Result.
+
+    Raises:
+        ValueError: JSON can't hold it.
+    """
+    data = encode_json(value)
+    return Output(encoding="json", size=len(data), sha256=hashlib.sha256(data).hexdigest(), value=value)
 
 
 def container_result(ended: Ended, declared: list[str], started: str, completed: str) -> Result:
@@ -45,7 +51,7 @@ def container_result(ended: Ended, declared: list[str], started: str, completed:
     result: Result = {"startTime": started, "completionTime": completed, "outputs": {}}
     text = ended.termination_message.strip()
     try:
-        values = json.loads(text) if text else {}
+        values = read_json(text) if text else {}
     except ValueError:
         values = None
     if not isinstance(values, dict):
@@ -61,10 +67,7 @@ def container_result(ended: Ended, declared: list[str], started: str, completed:
         return result
     for key, value in values.items():
         if not declared or key in declared:
-            data = encode_json(value)
-            result["outputs"][key] = Output(
-                encoding="json", size=len(data), sha256=hashlib.sha256(data).hexdigest(), value=value
-            )
+            result["outputs"][key] = json_output(value)
     return result
 
 
