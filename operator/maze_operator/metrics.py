@@ -11,3 +11,5 @@ POD_START = Histogram(
 )
 ASSIGNMENTS = Counter("maze_operator_assignments", "Assignments of Runs to workers that have ended", ["worker", "end"])
 """worker: internal or external; end: a run.AssignmentEnd."""
+DELIVERIES = Counter("maze_operator_event_deliveries", "Tries to deliver an event of an OpRun to the sink", ["outcome"])
+"""outcome: taken, refused (answered, but not with 2xx), unreachable, unreadable (in the object store) or error (ours)."""
