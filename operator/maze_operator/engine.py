@@ -166,14 +166,14 @@ class Engine:
             return
         if new is not None:
             self._add_pod(worker, new)
-        else:
+        elif view.uid not in worker.replaced:
             worker.pods.pop(view.attempt_id, None)
         worker.dirty.set()
 
     @staticmethod
     def _add_pod(worker: RunWorker, pod: Object) -> None:
         view = view_pod(pod)
-        if view is not None:
+        if view is not None and view.uid not in worker.replaced:
             worker.pods[view.attempt_id] = view
             worker.known.add(view.attempt_id)
 

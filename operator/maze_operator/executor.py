@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from maze_crds import names
 from maze_crds.base import format_time
 from maze_crds.graph import dependencies
+from maze_crds.oprun import OpRunSpec
 from maze_crds.protocol import Result
-from maze_crds.workflow import Task
+from maze_crds.workflow import Payload, Task
 from maze_io.kube import KubeError, pods_path, resource_path, runs_path
 from maze_io.store import StoreError
 from maze_operator.core.effective import runs_in_runner
 from maze_operator.core.outputs import InputMissing, ResultLost, Upstream, container_inputs, failed_result
+from maze_operator.core.plainjson import read_json
 from maze_operator.core.podspec import PodNotPossible, build_pod, pod_name, uses_bundled_image
 from maze_operator.core.podview import run_uid_of
 from maze_operator.core.toolinputs import check_required, choose_server
@@ -31,10 +33,11 @@ from maze_operator.core.values import (
     DeletePod,
     DeleteRun,
     Refused,
+    ReplacePod,
     RunView,
     Workflow,
 )
-from maze_operator.tokens import make_token
+from maze_operator.tokens import make_run_token, make_token
 
 if TYPE_CHECKING:
     from maze_operator.engine import Engine
@@ -74,9 +77,26 @@ class Executor:
             elif isinstance(action, DeletePod):
                 options = {"gracePeriodSeconds": action.grace_seconds, "preconditions": {"uid": action.uid}}
                 await _absent_is_fine(self._engine.kube.delete(pods_path(view.namespace, action.name), options))
+            elif isinstance(action, ReplacePod):
+                await self._replace(worker, view, action)
             elif isinstance(action, DeleteRun):
                 options = {"preconditions": {"uid": view.uid}, "propagationPolicy": "Background"}
                 await _absent_is_fine(self._engine.kube.delete(runs_path(view.namespace, view.name), options))
+
+    async def _replace(self, worker: RunWorker, view: RunView, action: ReplacePod) -> None:
+        """A pod that has changed meanwhile may have been given to a node; the next plan sees that."""
+        preconditions = {"uid": action.uid, "resourceVersion": action.resource_version}
+        options = {"gracePeriodSeconds": 0, "preconditions": preconditions}
+        try:
+            await self._engine.kube.delete(pods_path(view.namespace, action.name), options)
+        except KubeError as error:
+            if not (error.not_found or error.conflict):
+                raise
+            return
+        worker.replaced.add(action.uid)
+        worker.known.discard(action.attempt_id)
+        worker.pods.pop(action.attempt_id, None)
+        worker.dirty.set()
 
     async def _keep_log(self, worker: RunWorker, view: RunView, action: DeletePod) -> None:
         pod = next((one for one in worker.pods.values() if one.name == action.name), None)
@@ -132,14 +152,46 @@ class Executor:
         if runs_in_runner(task):
             token = make_token(self._engine.shell.hmac_key, view.namespace, pod_name(view, task, attempt))
             return [{"name": names.ENV_TOKEN, "value": token}]
+        if view.spec.op_run is not None:
+            return await self._op_environment(view, view.spec.op_run, task, attempt)
         values = container_inputs(task, self._engine.run_inputs(view), await self.upstream(view, task))
+        return [await self._inputs(view, attempt, values)]
+
+    async def _op_environment(self, view: RunView, op: OpRunSpec, task: Task, attempt: AttemptId) -> list[Json]:
+        """All inputs of the Run, with the task's own above them, and what posting events needs."""
+        if op.inputs is not None and not task.inputs:
+            inputs = self._at(op.inputs.key)
+        else:
+            given = self._engine.run_inputs(view) if op.inputs is None else await self._read(op.inputs)
+            inputs = await self._inputs(view, attempt, {**given, **container_inputs(task, given, {})})
+        url = f"{self._engine.core.report_url}/v1/op-runs/{view.namespace}/{view.name}/events?attempt={attempt.attempt}"
+        token = make_run_token(self._engine.shell.hmac_key, view.namespace, view.uid)
+        return [inputs, {"name": names.ENV_EVENTS_URL, "value": url}, {"name": names.ENV_TOKEN, "value": token}]
+
+    async def _read(self, payload: Payload) -> Json:
+        data = await self._engine.store.get(payload.key)
+        if data is None:
+            raise InputMissing(f"the inputs of the Run are not in the object store: there is no {payload.key}")
+        try:
+            found = read_json(data)
+        except ValueError as error:
+            raise InputMissing(f"the inputs of the Run, {payload.key}, are no JSON: {error}") from None
+        if not isinstance(found, dict):
+            raise InputMissing(f"the inputs of the Run, {payload.key}, are no JSON object")
+        return found
+
+    async def _inputs(self, view: RunView, attempt: AttemptId, values: Json) -> Json:
+        """The environment variable that has them, or where they are."""
         data = json.dumps(values, ensure_ascii=False)
         if len(data.encode()) <= INLINE_INPUTS:
-            return [{"name": names.ENV_INPUTS, "value": escape_env(data)}]
+            return {"name": names.ENV_INPUTS, "value": escape_env(data)}
         key = names.inputs_key(view.uid, attempt.task, attempt.attempt)
         await self._engine.store.put(key, data.encode())
+        return self._at(key)
+
+    def _at(self, key: str) -> Json:
         url = self._engine.store.store.presign_get(key, self._engine.shell.url_seconds)
-        return [{"name": names.ENV_INPUTS_URL, "value": url}]
+        return {"name": names.ENV_INPUTS_URL, "value": url}
 
     async def upstream(self, view: RunView, task: Task) -> Upstream:
         """Results of the tasks that this one takes inputs from.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -14,19 +15,21 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from pydantic import TypeAdapter, ValidationError
 
 from maze_crds import names
-from maze_crds.protocol import Complete, LeaseRequest, UploadsRequest, WorkerReport
+from maze_crds.protocol import Complete, LeaseRequest, OpEventAnswer, UploadsRequest, WorkerReport
 from maze_crds.run import TaskPhase
 from maze_io.kube import KubeError
 from maze_io.store import StoreError
 from maze_operator import metrics
 from maze_operator.core.admission import ACTIVE
+from maze_operator.core.opevents import InvalidEvent, parse_event
 from maze_operator.core.outputs import InputMissing, ResultLost
 from maze_operator.core.podview import run_uid_of, view_pod
 from maze_operator.core.values import AttemptId, PodView, Started
 from maze_operator.engine import Engine
 from maze_operator.leases import make_lease
 from maze_operator.reports import DURABLE_SECONDS, NotJson, take_report
-from maze_operator.tokens import bearer_fits, token_fits
+from maze_operator.run_events import find_op_run, take_event
+from maze_operator.tokens import bearer_fits, make_run_token, token_fits
 from maze_operator.worker import Gone, RunWorker
 
 log = logging.getLogger(__name__)
@@ -56,6 +59,7 @@ class Server:
                 web.post("/v1/uploads", self._guarded("uploads", UPLOADS, self._uploads)),
                 web.post("/v1/complete", self._guarded("complete", COMPLETE, self._complete)),
                 web.post("/v1/worker-reports", self._worker_reports),
+                web.post("/v1/op-runs/{namespace}/{run}/events", self._run_events),
                 web.get("/healthz", self._health),
                 web.get("/readyz", self._ready),
                 web.get("/metrics", self._metrics),
@@ -171,6 +175,39 @@ class Server:
             return _later(answer.detail)
         return _say(answer.status, answer.detail) if answer.detail else web.json_response({}, status=answer.status)
 
+    async def _run_events(self, request: web.Request) -> web.Response:
+        response = await self._run_event(request)
+        REQUESTS.labels("op-run-events", str(response.status)).inc()
+        return response
+
+    async def _run_event(self, request: web.Request) -> web.Response:
+        engine = self.engine
+        if engine is None or not engine.ready:
+            return _later("the operator is starting")
+        namespace, name = request.match_info["namespace"], request.match_info["run"]
+        said = request.headers.get("Authorization", "")
+        from_api = bearer_fits(self._api_token, said)
+        try:
+            run = await find_op_run(engine, namespace, name, ask=from_api)
+            uid = "" if run is None else run["metadata"]["uid"]
+            if not (from_api or (uid and bearer_fits(make_run_token(self._key, namespace, uid), said))):
+                return _say(401, "give the token that this OpRun's container has in MAZE_TOKEN as the bearer token")
+            if run is None:
+                return _say(404, f"there is no OpRun '{name}' in namespace '{namespace}'")
+            attempt = _attempt(request.query.get("attempt"))
+            posted = parse_event(await request.read(), datetime.now(UTC), uuid.uuid4().hex)
+            reply = await take_event(engine, run, posted, attempt)
+        except InvalidEvent as error:
+            return _say(400, str(error))
+        except (KubeError, StoreError) as error:
+            log.warning("%s: %s", request.path, error)
+            return _later(str(error))
+        if reply.status == 503:
+            return _later(reply.detail)
+        if reply.status == 200:
+            return web.json_response(OpEventAnswer(id=reply.id, state=reply.state))
+        return _say(reply.status, reply.detail)
+
     async def _health(self, request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
 
@@ -180,6 +217,14 @@ class Server:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _attempt(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if text.isdecimal():
+        return int(text[:9])
+    raise InvalidEvent("attempt must be the number of an attempt, like 1")
 
 
 def _owns(worker: RunWorker, attempt: AttemptId) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +14,13 @@ from maze_crds.names import EXTERNAL_TASK
 from maze_crds.protocol import Result
 from maze_crds.run import TERMINAL_RUNS, RunSpec, RunStatus, TaskStatus
 from maze_io.kube import KubeError, runs_path
+from maze_io.store import StoreError
 from maze_operator.core.admission import ACTIVE
 from maze_operator.core.assignment import external_holder
 from maze_operator.core.plan import attempts_to_look_up, plan
-from maze_operator.core.values import AttemptId, Facts, PodView, Refused, RunView, Started
+from maze_operator.core.values import AttemptId, Facts, Plan, PodView, Posted, Refused, Reply, RunView, Started
+from maze_operator.inbox import Inbox
+from maze_operator.pages import keep_events, store_pages
 from maze_operator.workflows import Resolved, read_spec, resolve, view_run
 
 if TYPE_CHECKING:
@@ -26,6 +31,8 @@ Json = dict[str, Any]
 
 FAST, SLOW = 0.2, 10.0
 """Seconds before a failed step is tried again: first, and at most."""
+PAGES_AGAIN = 5.0
+"""Seconds before events that the object store did not take are offered to it again."""
 
 
 class Gone(Exception):
@@ -47,13 +54,19 @@ class RunWorker:
         self.refused: dict[AttemptId, Refused] = {}
         self.reports: dict[AttemptId, tuple[Result, list[asyncio.Future[None]]]] = {}
         self.reporting = asyncio.Lock()
-        """Held while the report of an external worker is weighed and stored: the first one stands."""
+        """Held while the report of an external worker is weighed and stored: the first one stands. So for the end of an
+        attempt that is posted to an OpRun."""
+        self.inbox = Inbox()
         self.delivered: int | None = None
         """How many events of an OpRun the sink has taken; None: not known yet."""
         self.delivery_problem: str | None = None
         self.cold = True
         self.ended = False
         self.pods: dict[AttemptId, PodView] = {}
+        self.replaced: set[str] = set()
+        """UIDs of pods that we have deleted to make them again: they are not lost, whatever a late watch tells."""
+        self._storing: AttemptId | None = None
+        self._visitors = 0
         self._generation = 0
         self._spec = RunSpec()
         self._resolved: Resolved | None = None
@@ -72,7 +85,7 @@ class RunWorker:
             try:
                 wait = await self.step()
                 delay = FAST
-                if wait is None and self.ended and not self.dirty.is_set():
+                if wait is None and self.ended and not self._visitors and not self.dirty.is_set():
                     return
             except Gone:
                 self._abandon()
@@ -82,7 +95,9 @@ class RunWorker:
             except BaseException as error:
                 if isinstance(error, KeyboardInterrupt | SystemExit):
                     raise
-                expected = isinstance(error, KubeError) and (error.temporary or error.conflict)
+                expected = isinstance(error, StoreError) or (
+                    isinstance(error, KubeError) and (error.temporary or error.conflict)
+                )
                 log.log(
                     logging.WARNING if expected else logging.ERROR,
                     "run %s: %s",
@@ -100,6 +115,33 @@ class RunWorker:
                     done.set_exception(Gone())
                     done.exception()  # who does not wait for it need not be told
         self.reports.clear()
+        self.inbox.close(Gone())
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """It goes on, though the Run may have ended."""
+        self._visitors += 1
+        try:
+            yield
+        finally:
+            self._visitors -= 1
+            if self.ended:
+                self.dirty.set()
+
+    @contextmanager
+    def storing(self, attempt: AttemptId) -> Iterator[None]:
+        """What is being stored as the result of this attempt counts only once it is posted, right after this."""
+        self._storing = attempt
+        try:
+            yield
+        finally:
+            self._storing = None
+            self.dirty.set()
+
+    async def post(self, posted: Posted) -> Reply:
+        """What became of an event of an OpRun, once that is in the status. Raises Gone."""
+        self.dirty.set()
+        return await self.inbox.post(posted)
 
     def report(self, attempt: AttemptId, result: Result) -> asyncio.Future[None]:
         """Take in a result; the future is done once it is in the status."""
@@ -140,25 +182,44 @@ class RunWorker:
         view = await self.view()
         facts = await self._gather(view)
         decided = plan(view, self.pods, facts, datetime.now(UTC), self.engine.core)
-        if decided.status != view.status:
-            if not await self._write(decided.status):
+        status, wait = await self._page_out(decided)
+        if status != view.status:
+            if not await self._write(status):
                 return 0.0
-            self.engine.dispatch.count(self.namespace, view.status, decided.status)
+            self.engine.dispatch.count(self.namespace, view.status, status)
         self.cold = False
-        self.ended = decided.status.phase in TERMINAL_RUNS
-        self._settle(decided.status, facts)
+        self.ended = status.phase in TERMINAL_RUNS
+        self._settle(status, facts)
+        self.inbox.answer(zip(facts.posted, decided.replies, strict=False))
         await self.engine.executor.execute(self, view, decided.actions)
-        return decided.requeue_after
+        return 0.0 if len(decided.replies) < len(facts.posted) else wait
+
+    async def _page_out(self, decided: Plan) -> tuple[RunStatus, float | None]:
+        """The status that may be written, and when to come back. What the object store does not take stays for a while."""
+        if not decided.pages:
+            return decided.status, decided.requeue_after
+        try:
+            await store_pages(self.engine.store, self.uid, decided.pages)
+        except StoreError as error:
+            status = keep_events(decided.status, decided.pages)
+            if status is None:
+                raise
+            log.warning("run %s: its oldest events stay in its status: %s", self.name, error)
+            wait = decided.requeue_after
+            return status, PAGES_AGAIN if wait is None else min(PAGES_AGAIN, wait)
+        return decided.status, decided.requeue_after
 
     async def _gather(self, view: RunView) -> Facts:
         results: dict[AttemptId, Result | None] = {attempt: result for attempt, (result, _) in self.reports.items()}
         if view.workflow is not None:
             wanted = attempts_to_look_up(view, self.pods, frozenset(self.known), self.cold) - results.keys()
-            for attempt in wanted:
+            for attempt in wanted - {self._storing}:
                 task, pod = view.workflow.tasks[attempt.task], self.pods.get(attempt)
                 if pod is not None and task.container is not None:
                     await self.engine.logs.keep(self.uid, attempt, self.namespace, pod.name)
-                results[attempt] = await self.engine.results.find(self.uid, task, attempt, pod, datetime.now(UTC))
+                found = await self.engine.results.find(self.uid, task, attempt, pod, datetime.now(UTC))
+                if attempt != self._storing:
+                    results[attempt] = found
         return await self._gather_hands(view, results)
 
     async def _gather_hands(self, view: RunView, results: dict[AttemptId, Result | None]) -> Facts:
@@ -178,6 +239,7 @@ class RunWorker:
             frozenset(self.known),
             slot,
             lost,
+            posted=self.inbox.posted(),
             delivered=self.delivered,
             delivery_problem=self.delivery_problem,
         )
@@ -231,6 +293,8 @@ class RunWorker:
             for done in waiting:
                 if not done.done():
                     done.set_result(None)
+        if not active:
+            self.replaced.clear()
         for memory in (self.created, self.started, self.refused):
             for attempt in memory.keys() - active:
                 del memory[attempt]

@@ -72,17 +72,28 @@ async def resolve(kube: Kube, obj: Json, spec: RunSpec) -> Resolved:
     """Find the workflow (inline, or by reference through the Run's own ControllerRevision) and check it."""
     if not has_workflow(spec):
         return Resolved(None, final=True)
+    op = spec.op_run
     found: WorkflowSpec | Resolved = spec.workflow if spec.workflow is not None else await _snapshot(kube, obj, spec)
     if isinstance(found, Resolved):
         return found
-    inputs = fill_defaults(found, spec.inputs)
-    problems = check_workflow(found)
-    reason = "InvalidWorkflow"
-    if not problems:
-        problems, reason = check_inputs(found, inputs), "InvalidInputs"
+    problems, reason = check_workflow(found), "InvalidWorkflow"
+    if not problems and op is not None:
+        problems, reason = _check_op_run(found), "NotAnOpRun"
+    if not problems and (op is None or op.inputs is None):  # those in the object store are read once, by the container
+        problems, reason = check_inputs(found, fill_defaults(found, spec.inputs)), "InvalidInputs"
     if problems:
         return Resolved(None, reason, "; ".join(problems)[:4000], final=True)
     return Resolved(Workflow.of(found))
+
+
+def _check_op_run(workflow: WorkflowSpec) -> list[str]:
+    if len(workflow.tasks) == 1 and workflow.tasks[0].container is not None:
+        return []
+    found = f"{len(workflow.tasks)} tasks" if len(workflow.tasks) > 1 else "one without"
+    return [
+        f"the workflow of an OpRun must have exactly one task, with `container`; this one has {found};"
+        " give another workflow, or leave out opRun"
+    ]
 
 
 async def _snapshot(kube: Kube, obj: Json, spec: RunSpec) -> WorkflowSpec | Resolved:

@@ -59,6 +59,9 @@ def build_pod(
             **_volumes(task, workflow, settings),
         },
     }
+    priority_class = effective.priority_class(run.spec.priority, settings)
+    if priority_class is not None:
+        pod["spec"]["priorityClassName"] = priority_class
     affinity = build_affinity(wanted, settings)
     if affinity:
         pod["spec"]["affinity"] = affinity
