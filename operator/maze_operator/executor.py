@@ -15,13 +15,13 @@ from maze_crds import names
 from maze_crds.base import format_time
 from maze_crds.graph import dependencies
 from maze_crds.oprun import OpRunSpec
+from maze_crds.plainjson import read_json
 from maze_crds.protocol import Result
 from maze_crds.workflow import Payload, Task
 from maze_io.kube import KubeError, pods_path, resource_path, runs_path
 from maze_io.store import StoreError
 from maze_operator.core.effective import runs_in_runner
 from maze_operator.core.outputs import InputMissing, ResultLost, Upstream, container_inputs, failed_result
-from maze_operator.core.plainjson import read_json
 from maze_operator.core.podspec import PodNotPossible, build_pod, pod_name, uses_bundled_image
 from maze_operator.core.podview import run_uid_of
 from maze_operator.core.toolinputs import check_required, choose_server

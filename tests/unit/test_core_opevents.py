@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from builders import T0
 from maze_crds.base import format_time
 from maze_crds.oprun import EVENT_LIMIT, EventType, OpEvent
+from maze_crds.plainjson import INT64, MAX_DEPTH, fits_object, read_json
 from maze_operator.core.opevents import (
     KEY_LIMIT,
     SHOWN,
@@ -25,7 +26,6 @@ from maze_operator.core.opevents import (
     read_event,
 )
 from maze_operator.core.outputs import container_result
-from maze_operator.core.plainjson import INT64, MAX_DEPTH, fits_object, read_json
 from maze_operator.core.values import Ended, Posted
 
 Json = dict[str, Any]

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from maze_crds.base import format_time
 from maze_crds.oprun import EVENT_LIMIT, EventType
+from maze_crds.plainjson import INT64, encode_json, fits_object, read_json
 from maze_crds.protocol import Result
 from maze_operator.core.outputs import json_output
-from maze_operator.core.plainjson import INT64, encode_json, fits_object, read_json
 from maze_operator.core.values import Posted
 
 T = TypeVar("T")

@@ -8,12 +8,12 @@ from functools import partial
 from typing import Any
 
 from maze_crds.graph import Reference, parse_reference
+from maze_crds.plainjson import encode_json, read_json
 from maze_crds.protocol import LeasedInput, Output, Result, Stored
 from maze_crds.run import Cause
 from maze_crds.templates import fill, find_reference
 from maze_crds.workflow import Input, InputPayload, Task
 from maze_operator.core.diagnosis import failure
-from maze_operator.core.plainjson import encode_json, read_json
 from maze_operator.core.podspec import PodNotPossible
 from maze_operator.core.values import Ended
 
