@@ -139,6 +139,29 @@ def test_a_container_that_was_never_seen_to_run_has_started_all_the_same() -> No
     assert op.types() == ["STARTED", "COMPLETED"]
 
 
+def test_such_a_container_started_when_it_did_not_when_its_pod_was_made() -> None:
+    op = Op()
+    op.step(seconds=5.5)
+    op.pod_is(ended=Ended(succeeded=True, exit_code=0, started=at(60)))
+    op.step(seconds=100, results={AttemptId("op", 1): outputs()})
+    assert op.op.attempts[0].start_time == at(60)
+    quick = Op()
+    quick.step(seconds=5.5)
+    quick.pod_is(ended=Ended(succeeded=True, exit_code=0, started=at(5)))
+    quick.step(results={AttemptId("op", 1): outputs()})
+    assert quick.op.attempts[0].start_time == at(5.5), "a container's times are whole seconds: never before its attempt"
+
+
+def test_times_grow_with_the_ids_of_events() -> None:
+    op = Op()
+    op.step()
+    op.pod_is()
+    early = op.post("PROGRESS", 1, attempt=1)
+    op.step(early, seconds=3)
+    assert op.types() == ["STARTED", "PROGRESS"], "which is what the progress shows"
+    assert op.op.events[0].time == op.op.events[1].time == at(op.clock)
+
+
 def test_a_pod_that_fails_without_an_event_makes_the_events() -> None:
     op = Op(maxAttempts=2)
     op.runs()

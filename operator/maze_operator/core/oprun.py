@@ -213,8 +213,8 @@ class _OpPlanner:
         if pod.running_since is not None:
             self._start(pod, self.now)
         elif pod.ended is not None and pod.ended.exit_code is not None:
-            task = self._task()
-            self._start(pod, (task.scheduled_time if task else None) or self.now)
+            created = self.line.attempts[-1].created_time
+            self._start(pod, max(created, pod.ended.started) if pod.ended.started else self.now)
 
     def _start(self, pod: PodView | None, time: datetime) -> None:
         assert pod is not None

@@ -72,4 +72,5 @@ def _ended(status: Json, state: Json) -> Ended | None:
         message=status.get("message") or "",
         exit_code=terminated.get("exitCode"),
         termination_message=terminated.get("message") or "",
+        started=parse_time(terminated["startedAt"]) if terminated.get("startedAt") else None,
     )

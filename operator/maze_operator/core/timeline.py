@@ -99,7 +99,9 @@ class Timeline:
         return self.op.model_copy(update={**changes, "state": self.state, **self._changes}), tuple(pages)
 
     def _common(self, kind: str, time: datetime) -> dict[str, Any]:
-        return {"id": self.next_event, "type": kind, "time": time, "attempt": self.attempt}
+        """Times grow with the ids, also where one came while another was being looked at."""
+        latest = max(time, self.events[-1].time) if self.events else time
+        return {"id": self.next_event, "type": kind, "time": latest, "attempt": self.attempt}
 
     def _add(self, event: OpEvent) -> int:
         self.events.append(event)

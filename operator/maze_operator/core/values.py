@@ -77,6 +77,8 @@ class Ended:
     message: str = ""
     exit_code: int | None = None
     termination_message: str = ""
+    started: datetime | None = None
+    """When its container did, in whole seconds."""
 
 
 @dataclass(frozen=True)
