@@ -11,6 +11,7 @@ memory holds the events of as many Runs as there are slots.
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 import random
@@ -213,8 +214,9 @@ class Deliveries:
                 return
 
     async def _post(self, session: aiohttp.ClientSession, sink: str, message: HTTPMessage) -> None:
+        body = io.BytesIO(message.body)  # sent in parts: a large one does not hold up the event loop
         try:
-            async with session.post(sink, data=message.body, headers=message.headers, allow_redirects=False) as answer:
+            async with session.post(sink, data=body, headers=message.headers, allow_redirects=False) as answer:
                 status, retry_after = answer.status, answer.headers.get("Retry-After")
         except TimeoutError:
             raise NotTaken("unreachable", f"the sink did not answer within {REQUEST_SECONDS:g} s") from None
