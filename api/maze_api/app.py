@@ -17,8 +17,10 @@ from maze_api.drafts import Drafts
 from maze_api.logs import MOST_FOLLOWERS, Logs
 from maze_api.middleware import Envelope, Limits
 from maze_api.openapi import with_errors
+from maze_api.operator_client import OperatorClient
+from maze_api.oprun_services import OpRuns
 from maze_api.ratelimit import RateLimit
-from maze_api.routes import health, info, langgraph, maze, payloads, scenarios, tasks, workers
+from maze_api.routes import health, info, langgraph, maze, opruns, payloads, scenarios, tasks, workers
 from maze_api.routes import runs as runs_routes
 from maze_api.scenario_store import Scenarios
 from maze_api.settings import Settings
@@ -62,7 +64,8 @@ def create_app(settings: Settings) -> FastAPI:
         index = TaskIndex(runs)
         TaskMetrics(runs, index)
         archive = open_archive(settings)
-        crew = Crew.make(settings, runs, index, workers)
+        operator = OperatorClient(settings.report_url, settings.api_token)
+        crew = Crew.make(settings, runs, index, workers, operator)
         results = Results(kube, store, settings.namespace)
         found = Services(
             settings,
@@ -79,6 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
             crew=crew,
             scenarios=Scenarios(kube, settings.namespace),
             feeds=Feeds(runs.object),
+            op_runs=OpRuns.make(settings, runs, store, operator),
             archive=archive,
             archiver=open_archiver(archive, runs, index, results),
         )
@@ -102,7 +106,7 @@ def create_app(settings: Settings) -> FastAPI:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             store.close()
-            await crew.reports.close()
+            await operator.close()
             if archive is not None:
                 await archive.close()
             await logs_kube.close()
@@ -112,7 +116,7 @@ def create_app(settings: Settings) -> FastAPI:
     errors.install(app)
     rate = RateLimit(settings.requests_per_minute) if settings.requests_per_minute else None
     app.add_middleware(Envelope, limits=Limits(settings.max_json_bytes, settings.max_body_bytes, rate))
-    for routes in (health, maze, langgraph, info, runs_routes, payloads, tasks, workers, scenarios):
+    for routes in (health, maze, langgraph, info, runs_routes, payloads, tasks, workers, scenarios, opruns):
         app.include_router(routes.router)
     app.include_router(tasks.live)
     derive = app.openapi

@@ -13,6 +13,7 @@ from maze_api.cache import Runs, RunView
 from maze_api.drafts import Drafts
 from maze_api.errors import NotFound
 from maze_api.logs import Logs
+from maze_api.oprun_services import OpRuns
 from maze_api.scenario_store import Scenarios
 from maze_api.settings import Settings
 from maze_api.sse import Feeds
@@ -42,6 +43,7 @@ class Services:
         serving: who serves which problem.
         creation: makes tasks.
         results: what became of them.
+        op_runs: all that the routes of OpRuns work with.
         archive, archiver: ended tasks in PostgreSQL, where DATABASE_URL names one.
         problem: why the watch of Runs has ended for good (a fault of ours), or None.
     """
@@ -60,6 +62,7 @@ class Services:
     crew: Crew
     scenarios: Scenarios
     feeds: Feeds
+    op_runs: OpRuns
     problem: str | None = None
     archive: Archive | None = None
     archiver: Archiver | None = None

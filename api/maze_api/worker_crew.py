@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from maze_api.cache import Runs
 from maze_api.claim_notes import ClaimNotes
 from maze_api.claims import Claims
+from maze_api.operator_client import OperatorClient
 from maze_api.pool import InternalPool
 from maze_api.reports import Reports
 from maze_api.settings import Settings
@@ -27,12 +28,11 @@ class Crew:
     operator: OperatorLife
 
     @classmethod
-    def make(cls, settings: Settings, runs: Runs, tasks: TaskIndex, workers: Workers) -> Crew:
-        """Inside the event loop: the connections to the operator belong to it. End them with `reports.close()`."""
+    def make(cls, settings: Settings, runs: Runs, tasks: TaskIndex, workers: Workers, operator: OperatorClient) -> Crew:
         return cls(
             registry=Registry(workers, tasks, settings.worker_timeout_seconds),
             claims=Claims(runs, tasks, ClaimNotes(runs, workers), settings.worker_timeout_seconds),
-            reports=Reports(settings.report_url, settings.api_token, runs, tasks),
+            reports=Reports(operator, runs, tasks),
             pool=InternalPool(workers, settings),
             operator=OperatorLife(workers.kube, settings.control_namespace),
         )

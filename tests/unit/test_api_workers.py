@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from maze_api.cache import Runs
 from maze_api.claims import build_claim, choose_task, same_claim
+from maze_api.operator_client import Answer
 from maze_api.pool import apply_environment, build_pool, is_noted, is_running, members_of, replicas_of
-from maze_api.reports import Answer, is_final, refusal
+from maze_api.reports import is_final, refusal
 from maze_api.task_index import TaskIndex
 from maze_api.task_view import TaskView, view_task
 from maze_api.worker_bodies import FailBody, RegisterBody, ScaleBody, describe_stats, encode, state_of
