@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -18,6 +17,7 @@ from maze_crds.oprun import (
     OpState,
     OpStatus,
 )
+from maze_crds.plainjson import encode_json, fits_object
 from maze_crds.protocol import Result
 from maze_crds.run import TEXT_LIMIT
 from maze_operator.core.values import EventPage, Posted
@@ -83,7 +83,7 @@ class Timeline:
     def take_outputs(self, result: Result | None) -> None:
         """What the current attempt gave."""
         values = output_values(result)
-        small = _size(values) <= OUTPUTS_LIMIT
+        small = _size(values) <= OUTPUTS_LIMIT and fits_object(values)
         self.change(outputs=values if small else None, outputs_from=None if small else self.attempt)
 
     def drop_outputs(self) -> None:
@@ -117,8 +117,8 @@ def output_values(result: Result | None) -> dict[str, Any]:
 
 def fits_event(payload: Mapping[str, Any]) -> bool:
     """Whether it may stay in the status."""
-    return _size(payload) <= EVENT_LIMIT
+    return _size(payload) <= EVENT_LIMIT and fits_object(payload)
 
 
 def _size(value: Any) -> int:
-    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    return len(encode_json(value))
