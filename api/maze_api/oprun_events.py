@@ -44,8 +44,15 @@ class Timelines:
         entries = [entry for page in (*pages, tail) for entry in page if entry["id"] >= start]
         shown = await asyncio.gather(*(self._whole(run, entry) for entry in entries))
         return [
-            {"id": entry["id"], "type": entry["type"], "t": entry["time"], "state": run.state.value, **said}
-            for entry, said in zip(entries, shown, strict=True)
+            {
+                "id": entry["id"],
+                "type": entry["type"],
+                "t": entry["time"],
+                "msg": msg,
+                "state": run.state.value,
+                "payload": payload,
+            }
+            for entry, (msg, payload) in zip(entries, shown, strict=True)
         ]
 
     async def outputs(self, run: OpView) -> Json:
@@ -92,14 +99,14 @@ class Timelines:
                 self._pages.popitem(last=False)
         return known
 
-    async def _whole(self, run: OpView, entry: Json) -> Json:
+    async def _whole(self, run: OpView, entry: Json) -> tuple[str | int, Json]:
         msg, payload = entry.get("msg", ""), entry.get("payload") or {}
         if entry.get("stored"):
             found = await self._load(names.event_key(run.uid, entry["stored"]))
             msg, payload = found["msg"], found.get("payload") or {}
         elif entry.get("outputs"):
             payload = {**payload, "outputs": await self._outputs_of(run, entry["attempt"])}
-        return {"msg": msg, "payload": payload}
+        return msg, payload
 
     async def _outputs_of(self, run: OpView, attempt: int) -> Json:
         task = run.obj["status"]["tasks"][0]["name"]

@@ -150,8 +150,8 @@ def op_json(view: OpView, inputs: Json, outputs: Json) -> Json:
         "updated_at": op.get("updatedTime") or format_time(view.created_at),
         "started_at": current["started_at"],
         "completed_at": current["completed_at"] if done else None,
-        "reason": current["reason"] or status.get("reason"),
-        "message": current["error_message"] or status.get("message"),
+        "reason": current["reason"] or (None if view.ended else status.get("reason")),
+        "message": current["error_message"] or (None if view.ended else status.get("message")),
     }
 
 
