@@ -264,6 +264,8 @@ class RunWorker:
         }
         body["status"]["counts"] = status.counts.model_dump(by_alias=True)
         body["status"]["phase"] = status.phase.value
+        if status.op is not None:
+            body["status"]["op"]["state"] = status.op.state.value
         try:
             written = await self.engine.kube.put(runs_path(self.namespace, self.name, "status"), body)
         except KubeError as error:
