@@ -4,7 +4,8 @@ At least once, and in the order of their ids within a Run: the next event goes o
 How far that is, is in `status.op.delivered`, so a new operator goes on from there.
 
 A Run with something to deliver has a task of its own here. The task holds one of a few slots for a turn of a few events, and
-waits without one between tries; so a sink that is dead, slow or choosy holds up nothing but what it does not take, and
+waits without one between tries. A Run whose event was not taken goes on in the slots for such Runs, which are fewer; so a
+sink that is dead, slow or choosy holds up nothing but what it does not take, costs little however many Runs wait for it, and
 memory holds the events of as many Runs as there are slots.
 """
 
@@ -43,7 +44,11 @@ log = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 SLOTS = 32
-"""Runs whose events are read and sent at the same time."""
+"""Runs whose events are read and sent at the same time, of those whose last one was taken."""
+RETRY_SLOTS = 8
+"""The same of those whose last one was not."""
+REST_SECONDS = 0.1
+"""For which a slot rests after an event that was not taken: with the slots, this bounds tries in vain per second."""
 TURN_SECONDS = 2.0
 """After these a Run lets another one have its slot, at the next event."""
 REQUEST_SECONDS = 10.0
@@ -92,7 +97,7 @@ class Deliveries:
     def __init__(self, store: AsyncStore, settings: Settings, note: Note) -> None:
         self._store, self._sink, self._note = store, settings.event_sink, note
         self._lines: dict[str, _Line] = {}
-        self._slots = asyncio.Semaphore(SLOTS)
+        self._slots, self._retry_slots = asyncio.Semaphore(SLOTS), asyncio.Semaphore(RETRY_SLOTS)
         self._session: aiohttp.ClientSession | None = None
         self._seen = asyncio.Event()
 
@@ -121,7 +126,7 @@ class Deliveries:
     async def start(self) -> None:
         """This process leads, and every Run has been seen."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=SLOTS, keepalive_timeout=IDLE_SECONDS),
+            connector=aiohttp.TCPConnector(limit=SLOTS + RETRY_SLOTS, keepalive_timeout=IDLE_SECONDS),
             timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
         )
         for line in list(self._lines.values()):
@@ -188,23 +193,29 @@ class Deliveries:
         failures = 0
         while line.taken < line.total:
             before, wished = line.taken, 0.0
-            try:
-                async with self._slots:
+            async with self._slots if failures == 0 else self._retry_slots:
+                try:
                     await self._take_turn(session, sink, line)
-                failures = 0
-                continue
-            except NotTaken as error:
-                outcome, problem, wished = error.outcome, str(error), error.wished
-            except Exception as error:
-                log.exception("run %s: event %d", line.run["metadata"]["name"], line.taken)
-                outcome, problem = "error", f"the operator failed: {error!r}"[:TEXT_LIMIT]
-            metrics.DELIVERIES.labels(outcome).inc()
+                    failures = 0
+                    continue
+                except NotTaken as error:
+                    outcome, problem, wished = error.outcome, str(error), error.wished
+                except Exception as error:
+                    log.exception("run %s: event %d", line.run["metadata"]["name"], line.taken)
+                    outcome, problem = "error", f"the operator failed: {error!r}"[:TEXT_LIMIT]
+                metrics.DELIVERIES.labels(outcome).inc()
+                self._change(line, line.taken, problem)
+                await asyncio.sleep(REST_SECONDS)
             failures = failures + 1 if line.taken == before else 1
-            self._change(line, line.taken, problem)
             await asyncio.sleep(wait_after(failures, wished, random.random()))
         line.task = None
 
     async def _take_turn(self, session: aiohttp.ClientSession, sink: str, line: _Line) -> None:
+        """The next events, until none is left that can be had at once, or the turn is over.
+
+        Raises:
+            NotTaken: at the first one that is not.
+        """
         until = asyncio.get_running_loop().time() + TURN_SECONDS
         for event in await self._due(line):
             await self._post(session, sink, await self._message(line.run, event))
