@@ -13,7 +13,8 @@ from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from kubernetes import client
 
 from cluster import Cluster, awaited, forwarded, kubectl
-from own_api import CONTROL, own_namespace
+from maze_cluster.images import EXAMPLE_NAME
+from own_api import CONTROL, own_api, own_namespace
 from test_runs import runner_image
 
 Json = dict[str, Any]
@@ -241,6 +242,26 @@ def test_an_ended_run_outlives_its_time_to_live_until_its_events_are_delivered(p
         sink.answer(202)
     awaited(lambda: exists(place, run), lambda there: not there, SECONDS)
     assert sink.ids(run) == [0, 1]
+
+
+def test_the_sink_gets_the_timeline_that_the_api_shows(place: Cluster, sink: Sink) -> None:
+    with own_api(place.namespace) as api:
+        asked = {"image": EXAMPLE_NAME, "inputs": {"steps": 1, "seconds": 3600}}
+        made = requests.post(f"{api.url}/runs", json={**asked, "event_delivery": {"topic": "t"}}, timeout=60)
+        assert made.status_code == 201, made.text
+        run = made.json()["id"]
+        url = f"{api.url}/runs/{run}"
+        posted = {"type": "Note", "msg": 7, "payload": {"by": ["us"]}}
+        assert requests.post(f"{url}/events", json=posted, timeout=60).status_code == 200
+        assert requests.post(f"{url}/cancel", timeout=60).status_code == 200
+        await_delivered(place, run)
+        shown = requests.get(f"{url}/events", timeout=60).json()["events"]
+    assert [event["type"] for event in shown if event["type"] in ("Note", "CANCELLED")] == ["Note", "CANCELLED"]
+    parts = ("id", "type", "msg", "payload")
+    taken = [data["event"] for _, data in sink.taken(run)]
+    assert [[event[part] for part in parts] for event in taken] == [[event[part] for part in parts] for event in shown]
+    times = [[datetime.fromisoformat(event["t"]) for event in events] for events in (taken, shown)]
+    assert times[0] == times[1]
 
 
 def exists(cluster: Cluster, run: str) -> bool:
