@@ -141,7 +141,7 @@ class _Planner:
         status = self._status(cancelled)
         if status.phase in TERMINAL_RUNS:
             self._wake_in(0.0)
-        elif any(pod for pod in self.pods.values() if pod.ended is None) and self._exiting():
+        elif self._exiting():
             self._wake_in(self.settings.exit_grace)
         if self.end is not None and not self.over:
             self._wake_in((self.end - self.now).total_seconds())
@@ -276,7 +276,10 @@ class _Planner:
         self.actions.append(CreatePod(attempt, scale))
 
     def _exiting(self) -> bool:
-        return any(self.ledger.tasks[a.task].phase not in ACTIVE for a in self.pods if a.task in self.ledger.tasks)
+        """Whether a pod lives that is not the one of its task's active attempt."""
+        living = [attempt for attempt, pod in self.pods.items() if pod.ended is None]
+        tasks = [(attempt, self.ledger.tasks[attempt.task]) for attempt in living if attempt.task in self.ledger.tasks]
+        return any(task.phase not in ACTIVE or task.attempt != attempt.attempt for attempt, task in tasks)
 
     def _wake_in(self, seconds: float) -> None:
         self.wake = seconds if self.wake is None else min(self.wake, seconds)
