@@ -56,6 +56,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> tuple[Settings, Sh
         max_assignments=int(_number(environ, "MAZE_MAX_ASSIGNMENTS", 5)),
         tools_image=environ.get("MAZE_TOOLS_IMAGE") or None,
         mcp_server_url=environ.get("MCP_SERVER_URL") or None,
+        share_process_namespace=_flag(environ, "MAZE_SHARE_PROCESS_NAMESPACE", True),
         priority_classes=_priority_classes(environ.get("MAZE_PRIORITY_CLASSES", "")),
         event_sink=_event_sink(environ.get("MAZE_EVENT_SINK_URL", "")),
     )
@@ -79,6 +80,13 @@ def _required(environ: Mapping[str, str], name: str) -> str:
     if not value:
         raise SettingsError(f"the environment variable {name} is not set; the manifests in manifests/base set it")
     return value
+
+
+def _flag(environ: Mapping[str, str], name: str, default: bool) -> bool:
+    text = environ.get(name, "").lower()
+    if text not in ("", "true", "false"):
+        raise SettingsError(f"the environment variable {name} must be true or false, not '{text}'")
+    return text == "true" if text else default
 
 
 def _priority_classes(text: str) -> tuple[tuple[int, str], ...]:

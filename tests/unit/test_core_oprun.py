@@ -13,6 +13,7 @@ from maze_crds.protocol import Result
 from maze_crds.run import RunPhase, RunSpec, RunStatus
 from maze_operator.core.optable import Effect, Refused, judge_event
 from maze_operator.core.plan import plan
+from maze_operator.core.podspec import build_pod
 from maze_operator.core.values import (
     AttemptId,
     CreatePod,
@@ -277,6 +278,18 @@ def test_failed_from_outside_with_attempts_left() -> None:
     assert op.op.attempts[1].message == "again"
 
 
+def test_the_container_of_a_failed_attempt_is_stopped_soon_though_the_next_one_runs() -> None:
+    op = Op(maxAttempts=2)
+    op.runs()
+    op.step(op.post("FAILED", "no"))
+    made = op.runs(2)
+    assert op.op.state is OpState.RUNNING
+    assert made.requeue_after is not None
+    assert made.requeue_after <= SETTINGS.op_exit_grace
+    made = op.step(seconds=SETTINGS.op_exit_grace)
+    assert [action.name for action in made.actions if isinstance(action, DeletePod)] == ["op-1"]
+
+
 def test_of_an_older_attempt_nothing_counts() -> None:
     op = Op(maxAttempts=2)
     op.runs()
@@ -537,6 +550,16 @@ def test_another_priority_takes_another_pod_while_it_waits() -> None:
     op.pod_is(running_since=at(1), priority_class="low")
     op.step()
     assert not op.last.actions
+
+
+def test_its_container_hears_sigterm_without_asking_for_it() -> None:
+    op = Op()
+    assert op.view.workflow is not None
+    arguments = (op.view, op.view.workflow, AttemptId("op", 1), 1.0, [])
+    assert build_pod(*arguments, SETTINGS)["spec"]["shareProcessNamespace"] is True
+    assert (
+        "shareProcessNamespace" not in build_pod(*arguments, replace(SETTINGS, share_process_namespace=False))["spec"]
+    )
 
 
 def test_a_workflow_that_is_not_there_fails_the_run() -> None:

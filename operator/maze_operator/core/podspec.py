@@ -59,6 +59,8 @@ def build_pod(
             **_volumes(task, workflow, settings),
         },
     }
+    if run.spec.op_run is not None and settings.share_process_namespace:
+        pod["spec"]["shareProcessNamespace"] = True
     priority_class = effective.priority_class(run.spec.priority, settings)
     if priority_class is not None:
         pod["spec"]["priorityClassName"] = priority_class

@@ -46,6 +46,8 @@ class Settings:
     """A pod that has reported its result may take this long to exit."""
     op_exit_grace: float = 5.0
     """The container of an OpRun whose end was posted may take this long to exit."""
+    share_process_namespace: bool = True
+    """Of OpRuns: the container's program is not process 1, which is deaf to SIGTERM unless it asks for it."""
     priority_classes: tuple[tuple[int, str], ...] = ()
     """(least priority, name of a PriorityClass), ascending: a Run's pods get the last one whose least priority it has."""
     event_sink: str | None = None
