@@ -1,15 +1,26 @@
-"""Workers, pools and tasks of the Task Executor as custom resources, in a namespace of a test's own: no api takes part."""
+"""Workers, pools and tasks of the Task Executor as custom resources, in a namespace of a test's own: no api takes part.
+
+And images by names that a test chooses, and GPUs that there are not.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from kubernetes import client
 
-from cluster import GROUP, Cluster, python
+from cluster import GROUP, Cluster, kubectl, python
+from maze_cluster.flavour import Flavour, choose_flavour, probe_machine
+from maze_cluster.images import EXAMPLE_NAME
+from maze_cluster.kind import CLUSTER
+from maze_cluster.layout import build_layout, find_checkout
 from maze_crds.base import format_time
 from own_api import own_namespace
 from worker_http import until
@@ -17,6 +28,9 @@ from worker_http import until
 Json = dict[str, Any]
 QUICK = "def f(p):\n    return {}"
 HOLDS = "import time\ndef f(p):\n    time.sleep(600)\n    return {}"
+EXAMPLE_IMAGE = f"docker.io/{EXAMPLE_NAME}:latest"
+GPU = "nvidia.com/gpu"
+GPU_PATHS = tuple(f"/status/{part}/nvidia.com~1gpu" for part in ("capacity", "allocatable"))
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -101,3 +115,58 @@ def own_place() -> Iterator[Place]:
             made.make("workflows", "Workflow", name, {"tasks": [python("t", source)]})
         yield made
         made.close()
+
+
+@contextmanager
+def image_named(name: str) -> Iterator[str]:
+    """The example image for OpRuns under another name, too, in the cluster's container runtime: nothing is pulled."""
+    ctr = _ctr()
+    subprocess.run([*ctr, "images", "tag", "--force", EXAMPLE_IMAGE, name], check=True, capture_output=True)
+    try:
+        yield name
+    finally:
+        subprocess.run([*ctr, "images", "rm", name], check=True, capture_output=True)
+
+
+def _ctr() -> list[str]:
+    flavour = choose_flavour(os.environ, probe_machine())
+    if flavour is Flavour.EXISTING:
+        pytest.skip("names of images are given in the container runtime, which is somebody else's here")
+    if flavour is Flavour.KIND:
+        return ["docker", "exec", f"{CLUSTER}-control-plane", "ctr", "--namespace", "k8s.io"]
+    socket = build_layout(find_checkout(), os.environ).containerd_socket
+    return ["ctr", "--address", str(socket), "--namespace", "k8s.io"]
+
+
+class Gpus:
+    """GPUs that the scheduler believes the node to have; nothing in a pod uses them. One test at a time."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._node = cluster.core.list_node().items[0].metadata.name
+
+    def label(self, mebibytes: int) -> None:
+        """What GPU feature discovery says of the memory of each."""
+        kubectl("label", "node", self._node, f"{GPU}.memory={mebibytes}", "--overwrite")
+
+    def give(self, count: int) -> None:
+        self._patch([{"op": "add", "path": path, "value": str(count)} for path in GPU_PATHS])
+
+    def take(self) -> None:
+        kubectl("label", "node", self._node, f"{GPU}.memory-")
+        for path in GPU_PATHS:
+            self._patch([{"op": "remove", "path": path}], check=False)  # the kubelet may have been first
+
+    def _patch(self, changes: list[Json], *, check: bool = True) -> None:
+        patch = ("--subresource=status", "--type=json", "-p", json.dumps(changes))
+        kubectl("patch", "node", self._node, *patch, check=check)
+
+
+@contextmanager
+def gpus(cluster: Cluster, count: int, mebibytes: int) -> Iterator[Gpus]:
+    made = Gpus(cluster)
+    try:
+        made.label(mebibytes)
+        made.give(count)
+        yield made
+    finally:
+        made.take()
