@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,9 +12,12 @@ from hypothesis import HealthCheck, settings
 for folder in ("unit", "integration", "e2e"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
 
-# A machine that is busy with other things makes no property false.
-settings.register_profile("maze", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("maze")
+# A machine that is busy with other things makes no property false. The examples are the same in every run, so that a
+# change is judged by what it changes; HYPOTHESIS_PROFILE=explore looks for new ones.
+BUSY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("maze", derandomize=True, **BUSY)  # type: ignore[arg-type]
+settings.register_profile("explore", **BUSY)  # type: ignore[arg-type]
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "maze"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

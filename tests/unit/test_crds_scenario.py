@@ -299,9 +299,13 @@ def nested(leaf: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     )
 
 
+def is_reference(value: Any) -> bool:
+    return isinstance(value, dict) and list(value) == ["from"] and isinstance(value["from"], str)
+
+
 def is_literal(value: Any) -> bool:
     if isinstance(value, dict):
-        return not (list(value) == ["from"] and isinstance(value["from"], str)) and all(map(is_literal, value.values()))
+        return not is_reference(value) and all(map(is_literal, value.values()))
     return all(map(is_literal, value)) if isinstance(value, list) else True
 
 
@@ -315,7 +319,7 @@ def values(earlier: list[str]) -> st.SearchStrategy[Any]:
 def _only_references(value: Any) -> bool:
     """No accidental {"from": text} but those that are references."""
     if isinstance(value, dict):
-        if list(value) == ["from"] and isinstance(value["from"], str):
+        if is_reference(value):
             return "." in value["from"]
         return all(map(_only_references, value.values()))
     return all(map(_only_references, value)) if isinstance(value, list) else True
@@ -340,7 +344,9 @@ def definitions(draw: st.DrawFn) -> Json:
                     {"name": st.just(NAMES[number]), "tool": texts.filter(bool)},
                     optional={
                         "type": st.just("tool"),
-                        "input": st.dictionaries(keys, values(earlier), max_size=3),
+                        "input": st.dictionaries(keys, values(earlier), max_size=3).filter(
+                            lambda found: not is_reference(found)
+                        ),
                         "required_input_fields": st.lists(keys, max_size=2),
                         "server": servers,
                         "timeout_seconds": st.integers(1, 100),
