@@ -53,6 +53,7 @@ async def take_event(engine: Engine, run: Json, posted: Posted, attempt: int | N
     Raises:
         StoreError, KubeError: the object store or the API server can't be asked; to be said again, too.
     """
+    posted = replace(posted, own=attempt is not None)
     worker = engine.ensure_worker(run)
     with worker.kept():
         try:

@@ -204,6 +204,14 @@ def test_progress() -> None:
     assert [event.msg for event in op.op.events] == ["", 40, "70", "half"]
 
 
+def test_what_a_container_says_shows_that_it_runs_before_any_node_tells_of_its_pod() -> None:
+    op = Op()
+    op.step()
+    op.step(op.post("COMPLETED", attempt=1, own=True, result=outputs(a=1)))
+    assert op.types() == ["STARTED", "COMPLETED"]
+    assert op.op.events[0].payload == {"worker_id": None, "pod": "op-1"}
+
+
 def test_what_a_container_says_shows_that_it_runs() -> None:
     op = Op()
     op.step()

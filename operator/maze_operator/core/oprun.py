@@ -198,10 +198,10 @@ class _OpPlanner:
             self.line.set(progress=int(posted.msg))
 
     def _imply_start(self, posted: Posted) -> None:
-        """What the container itself says, or is said of it, shows that it runs, before its pod does."""
+        """What the container says, or somebody of what it does, shows that it runs, before its pod does."""
         pod = self._pod()
-        here = posted.attempt is not None and pod is not None and pod.node is not None and pod.waiting is None
-        if here and not self.line.started:
+        placed = pod is not None and pod.node is not None and pod.waiting is None
+        if not self.line.started and (posted.own or (posted.attempt is not None and placed)):
             self._start(pod, self.now)
 
     # What the pod shows
@@ -217,9 +217,9 @@ class _OpPlanner:
             self._start(pod, max(created, pod.ended.started) if pod.ended.started else self.now)
 
     def _start(self, pod: PodView | None, time: datetime) -> None:
-        assert pod is not None
-        self.line.set(state=OpState.RUNNING, start_time=time, worker=pod.node, pod=pod.name)
-        self.line.say(EventType.STARTED, "", {"worker_id": pod.node, "pod": pod.name})
+        node, name = (pod.node, pod.name) if pod is not None else (None, None)
+        self.line.set(state=OpState.RUNNING, start_time=time, worker=node, pod=name)
+        self.line.say(EventType.STARTED, "", {"worker_id": node, "pod": name})
 
     def _pod(self) -> PodView | None:
         return self.pods.get(AttemptId(self.name, self.line.attempt)) if self.name is not None else None

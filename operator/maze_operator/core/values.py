@@ -144,6 +144,8 @@ class Posted:
     gpu: int | None = None
     force: bool = False
     """Of RETRIED: also when the Run has ended."""
+    own: bool = False
+    """Its sender has named the attempt, as the attempt's container does, which runs therefore."""
 
 
 @dataclass(frozen=True)
