@@ -11,35 +11,17 @@ from typing import Any
 
 import requests
 
-from cluster import Cluster
-from maze_io.store import ObjectStore, StoreSettings
 from maze_operator.tokens import make_run_token
-from own_api import cluster_env
-
-SECONDS = 120.0
-"""How long anything here may take that takes a moment on an idle machine."""
-
-Json = dict[str, Any]
+from operator_desk import SECONDS, Json, OperatorDesk
 
 
-class Desk:
+class Desk(OperatorDesk):
     """Makes OpRuns, and posts to them as the api does, or as their containers do."""
 
     def __init__(self, namespace: str) -> None:
-        env = cluster_env()
-        self.cluster = Cluster(namespace)
-        self.namespace, self.url, self.api_token = namespace, env["MAZE_REPORT_URL"], env["MAZE_API_TOKEN"]
+        super().__init__(namespace)
         secret = self.cluster.core.read_namespaced_secret("maze-runner", "maze-system")
         self.key = base64.b64decode(secret.data["hmac-key"])
-        self.session = requests.Session()
-        self.session.trust_env = False
-        self.session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=16))
-        self.store = ObjectStore(StoreSettings.from_env(env))
-
-    def close(self) -> None:
-        self.store.close()
-        self.session.close()
-        self.cluster.close()
 
     def run(self, task: Json | None = None, **spec: Any) -> str:
         """An OpRun that gets no pod, for it is suspended; its name."""

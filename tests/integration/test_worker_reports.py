@@ -14,34 +14,15 @@ import pytest
 import requests
 from kubernetes import client
 
-from cluster import GROUP, Cluster
+from cluster import GROUP
 from maze_crds import names
 from maze_crds.base import format_time
-from maze_io.store import ObjectStore, StoreSettings
-from own_api import cluster_env, own_namespace
-
-SECONDS = 120.0
-"""How long anything here may take that takes a moment on an idle machine."""
-
-Json = dict[str, Any]
+from operator_desk import SECONDS, Json, OperatorDesk
+from own_api import own_namespace
 
 
-class Desk:
+class Desk(OperatorDesk):
     """The api's part: makes tasks and workers, claims, and forwards reports."""
-
-    def __init__(self, namespace: str) -> None:
-        env = cluster_env()
-        self.cluster = Cluster(namespace)
-        self.namespace = namespace
-        self.url, self.token = f"{env['MAZE_REPORT_URL']}/v1/worker-reports", env["MAZE_API_TOKEN"]
-        self.session = requests.Session()
-        self.session.trust_env = False
-        self.store = ObjectStore(StoreSettings.from_env(env))
-
-    def close(self) -> None:
-        self.store.close()
-        self.session.close()
-        self.cluster.close()
 
     def register(self, worker: str) -> None:
         """A Worker whose heartbeat stays fresh for longer than any test takes."""
@@ -95,14 +76,14 @@ class Desk:
     def say(self, task: str, worker: str, outcome: str, **more: Any) -> requests.Response:
         """One report, said again while the operator asks for that or is being replaced."""
         body = {"namespace": self.namespace, "run": task, "worker": worker, "outcome": outcome, **more}
-        return self.post(body, self.token)
+        return self.post(body, self.api_token)
 
     def post(self, body: Json, token: str | None) -> requests.Response:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         deadline = time.monotonic() + SECONDS
         while True:
             try:
-                answer = self.session.post(self.url, json=body, headers=headers, timeout=30)
+                answer = self.session.post(f"{self.url}/v1/worker-reports", json=body, headers=headers, timeout=30)
                 if answer.status_code != 503 or time.monotonic() > deadline:
                     return answer
                 assert answer.headers["Retry-After"] == "1"
