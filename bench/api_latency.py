@@ -24,18 +24,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "e2e"))
 
 from floor import Round
 from machine import read_parts, resident
-from seen import watched
+from seen import BenchError, watched
 from tasks import Sizes, one
 
 from cluster import KUBECONFIG, Cluster
 from maze_crds.base import API_VERSION
-from maze_io.kube import Kube, runs_path
+from maze_io.kube import Kube, runs_path, workflows_path
 from own_api import OwnApi, own_api, own_namespace
 
 AT_ONCE = 32
 SETTLE_SECONDS = 300.0
 SECONDS = 60
 PAGE = 10
+PROBLEM = "bench"
 Json = dict[str, Any]
 
 
@@ -81,7 +82,7 @@ def measure_round(asked: list[Asked], count: int) -> Round:
         kinds: dict[str, Callable[[Asked, int], Json]] = {
             "get": lambda one, n: call(one, "GET", f"/api/maze/runs/{one.runs[n * 7919 % len(one.runs)]}"),
             "list": lambda one, _: call(one, "GET", f"/api/maze/runs?limit={PAGE}"),
-            "create": lambda one, _: call(one, "POST", "/api/v1/tasks", json={"problem_id": "bench"}),
+            "create": lambda one, _: call(one, "POST", "/api/v1/tasks", json={"problem_id": PROBLEM}),
         }
         for kind, ask in kinds.items():
             times: dict[str, list[float]] = {one.name: [] for one in asked}
@@ -100,7 +101,8 @@ def measure_round(asked: list[Asked], count: int) -> Round:
 
 def call(one: Asked, method: str, path: str, **more: Any) -> Json:
     answer = one.session.request(method, one.api.url + path, timeout=SECONDS, **more)
-    answer.raise_for_status()
+    if not answer.ok:
+        raise BenchError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
     found: Json = answer.json()
     return found
 
@@ -118,17 +120,18 @@ def deleted_afterwards(asked: list[Asked]) -> Iterator[list[tuple[str, str]]]:
             deadline = time.monotonic() + SECONDS
             while one.session.get(f"{one.api.url}/api/maze/runs/{name}", timeout=SECONDS).status_code != 404:
                 if time.monotonic() > deadline:
-                    raise RuntimeError(f"the api still shows {name}, which has been deleted {SECONDS} s ago")
+                    raise BenchError(f"the api still shows {name}, which has been deleted {SECONDS} s ago")
                 time.sleep(0.05)
 
 
 async def fill(namespace: str, count: int) -> list[str]:
-    """Names of so many suspended Runs; returns when the operator has seen to all of them."""
+    """Names of so many suspended Runs; returns when the operator has seen to all of them. And a Workflow for new tasks."""
     made = [f"held-{number}" for number in range(count)]
     kube = await Kube.connect(KUBECONFIG, limit=AT_ONCE + 4)
     try:
+        await kube.post(workflows_path(namespace), build("Workflow", PROBLEM, problems=[PROBLEM], tasks=one()))
         async with watched(kube, namespace) as seen:
-            await at_once([partial(kube.post, runs_path(namespace), build_run(name)) for name in made])
+            await at_once([partial(kube.post, runs_path(namespace), held(name)) for name in made])
             runs = seen.runs
             await seen.until(
                 lambda: len(runs) == count and all(run.status for run in runs.values()),
@@ -140,9 +143,12 @@ async def fill(namespace: str, count: int) -> list[str]:
     return made
 
 
-def build_run(name: str) -> Json:
-    spec = {"workflow": {"tasks": one()}, "desiredState": "Suspended"}
-    return {"apiVersion": API_VERSION, "kind": "Run", "metadata": {"name": name}, "spec": spec}
+def held(name: str) -> Json:
+    return build("Run", name, workflow={"tasks": one()}, desiredState="Suspended")
+
+
+def build(kind: str, name: str, **spec: Any) -> Json:
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
 async def delete(made: list[tuple[str, str]]) -> None:

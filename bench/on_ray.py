@@ -17,7 +17,7 @@ import venv
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import requests
 
@@ -39,7 +39,6 @@ OURS = os.environ.get("MAZE_API", "http://127.0.0.1:8000")
 MARK = "MAZE_BENCH_MARK"
 """In the environment of every process that is started here; how they are found again."""
 WARM_UP = 1
-Json = dict[str, Any]
 
 
 def measure_original(chain: int, fan_out: int, rounds: int) -> list[Round]:
@@ -53,10 +52,9 @@ def measure_original(chain: int, fan_out: int, rounds: int) -> list[Round]:
     python = install()
     counts = (chain, fan_out, rounds + WARM_UP)
     ours = ask(python, OURS, *counts)
-    delete_runs(ours["workflows"])
     with ray_head(python) as address:
         theirs = ask(python, address, *counts)
-    pairs = zip(ours["rounds"][WARM_UP:], theirs["rounds"][WARM_UP:], strict=True)
+    pairs = zip(ours[WARM_UP:], theirs[WARM_UP:], strict=True)
     return [
         {f"original.{key}": value for key, value in mine.items()}
         | {f"ray.{key}": value for key, value in other.items()}
@@ -88,7 +86,7 @@ def ray_head(python: Path) -> Iterator[str]:
     """Maze on Ray for as long as the block lasts; its address."""
     mark = uuid.uuid4().hex
     port, ray_port = free_port(), free_port()
-    with tempfile.TemporaryDirectory(prefix="ray-") as folder, tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder, tempfile.TemporaryFile() as log:
         env = {
             "PATH": f"{python.parent}:{os.environ['PATH']}",
             "HOME": folder,
@@ -145,7 +143,7 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-def ask(python: Path, address: str, chain: int, fan_out: int, rounds: int) -> Json:
+def ask(python: Path, address: str, chain: int, fan_out: int, rounds: int) -> list[Round]:
     program = Path(__file__).with_name("original.py")
     command = [str(python), str(program), address, str(chain), str(fan_out), str(rounds)]
     env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
@@ -153,10 +151,12 @@ def ask(python: Path, address: str, chain: int, fan_out: int, rounds: int) -> Js
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise BenchError(f"the original client has no result from {address} after {RUN_SECONDS} s") from None
+    if address == OURS and done.stdout:
+        delete_runs(json.loads(done.stdout.splitlines()[-1])["workflows"])
     if done.returncode != 0:
-        raise BenchError(f"the original client at {address}: {(done.stdout + done.stderr).strip()[-1000:]}")
-    found: Json = json.loads(done.stdout.splitlines()[-1])
-    return found
+        raise BenchError(f"the original client at {address}: {done.stderr.strip()[-1000:]}")
+    rounds: list[Round] = json.loads(done.stdout.splitlines()[-1])["rounds"]
+    return rounds
 
 
 def delete_runs(workflows: list[str]) -> None:

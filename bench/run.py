@@ -14,7 +14,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -68,56 +68,58 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended; what was made is deleted"))
     count = 1 if options.scale == "quick" else options.rounds
-    chosen = tuple(options.only or NAMES)
+    chosen = [*(options.only or NAMES), *(["ray"] if options.with_ray else [])]
     machine = read_facts()
     clock = Clock(options.minutes)
-    try:
-        rounds, notes = measure(chosen, SCALES[options.scale], count, clock, with_ray=options.with_ray)
-    except BenchError as error:
-        sys.exit(f"nothing is measured: {error}")
+    rounds, notes, complete = measure(chosen, SCALES[options.scale], count, clock)
     results = build_results(rounds, options.scale, asdict(SCALES[options.scale]), machine, notes)
     options.json.write_text(json.dumps(results, indent=1) + "\n")
     print(table(results))
+    if not complete:
+        sys.exit(1)
 
 
-def measure(
-    chosen: tuple[str, ...], sizes: Sizes, count: int, clock: Clock, *, with_ray: bool
-) -> tuple[list[Round], list[str]]:
-    """Rounds, and what a reader of them must know."""
+def measure(chosen: Sequence[str], sizes: Sizes, count: int, clock: Clock) -> tuple[list[Round], list[str], bool]:
+    """Rounds; what a reader of them must know; whether all that was chosen is in them."""
     rounds: list[Round] = [{} for _ in range(count)]
-    notes = []
+    notes: list[str] = []
     work = [name for name in WORK if name in chosen]
-    if work:
-        cluster = Cluster()
+    if {"tiny", "map"} & set(work) and sizes.tiny < SCALES["full"].tiny:
+        notes.append(
+            f"{sizes.tiny} of 1,000 tiny tasks and {sizes.items} of 100 items are measured; --full measures all."
+        )
+    parts: dict[str, tuple[bool, Callable[[], Iterable[Round]]]] = {
+        "work": (bool(work), lambda: measure_work(work, sizes, count, clock, notes)),
+        "Maze on Ray": ("ray" in chosen, lambda: measure_original(sizes.chain, sizes.fan_out, count)),
+        "the api": ("api" in chosen, lambda: measure_api(sizes, count, say)),
+    }
+    complete = True
+    for name, (wanted, part) in parts.items():
+        if not wanted:
+            continue
+        say(f"measuring {name}")
         try:
-            with own_namespace(cluster) as namespace, object_store(cluster) as store:
-                done = asyncio.run(measure_work(namespace, store, work, sizes, count, clock))
-        finally:
-            cluster.close()
-        merge(rounds, done)
-        if len(done) < count:
-            notes.append(f"The time was over after {len(done)} of {count} rounds of work.")
-        if sizes.tiny < SCALES["full"].tiny and {"tiny", "map"} & set(work):
-            notes.append(
-                f"Of the 1,000 tiny tasks {sizes.tiny} are measured, and of 100 items {sizes.items}: --full measures all."
-            )
-    if with_ray:
-        say("the original client, here and with Maze on Ray")
-        try:
-            merge(rounds, measure_original(sizes.chain, sizes.fan_out, count))
+            for one, found in zip(rounds, part(), strict=False):
+                one.update(found)
         except BenchError as error:
-            notes.append(f"Maze on Ray was not measured: {error}")
-    if "api" in chosen:
-        merge(rounds, list(measure_api(sizes, count, say)))
-    return [one for one in rounds if one], notes
+            complete = False
+            notes.append(f"Not (all) measured: {name}: {error}")
+    return [one for one in rounds if one], notes, complete
 
 
-def merge(rounds: list[Round], more: list[Round]) -> None:
-    for one, found in zip(rounds, more, strict=False):
-        one.update(found)
+def measure_work(work: list[str], sizes: Sizes, count: int, clock: Clock, notes: list[str]) -> list[Round]:
+    cluster = Cluster()
+    try:
+        with own_namespace(cluster) as namespace, object_store(cluster) as store:
+            done = asyncio.run(measure_rounds(namespace, store, work, sizes, count, clock))
+    finally:
+        cluster.close()
+    if len(done) < count:
+        notes.append(f"The time was over after {len(done)} of {count} rounds of work.")
+    return done
 
 
-async def measure_work(
+async def measure_rounds(
     namespace: str, store: ObjectStore, work: list[str], sizes: Sizes, count: int, clock: Clock
 ) -> list[Round]:
     """At least one round, and no new one when the time is over."""
