@@ -86,7 +86,10 @@ def ray_head(python: Path) -> Iterator[str]:
     """Maze on Ray for as long as the block lasts; its address."""
     mark = uuid.uuid4().hex
     port, ray_port = free_port(), free_port()
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder, tempfile.TemporaryFile() as log:
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryFile() as log,
+    ):
         env = {
             "PATH": f"{python.parent}:{os.environ['PATH']}",
             "HOME": folder,

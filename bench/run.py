@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--quick", dest="scale", action="store_const", const="quick", help="small sizes: does it work?")
     parser.add_argument("--full", dest="scale", action="store_const", const="full", help="1,000 tiny tasks, 100 items")
     parser.add_argument("--with-ray", action="store_true", help="Maze on Ray, too; the first time it is installed")
-    parser.add_argument("--minutes", type=float, default=12, help="no new round begins after so many minutes (12)")
+    parser.add_argument("--minutes", type=float, default=8, help="no new round begins after so many minutes (8)")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the JSON goes (bench/results.json)")
     parser.set_defaults(scale="default")
     options = parser.parse_args()
