@@ -201,7 +201,8 @@ class _OpPlanner:
         """What the container says, or somebody of what it does, shows that it runs, before its pod does."""
         pod = self._pod()
         placed = pod is not None and pod.node is not None and pod.waiting is None
-        if not self.line.started and (posted.own or (posted.attempt is not None and placed)):
+        here = posted.own or (posted.attempt is not None and placed)
+        if here and self._is_active() and not self.line.started:
             self._start(pod, self.now)
 
     # What the pod shows
