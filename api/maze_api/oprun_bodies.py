@@ -10,9 +10,6 @@ from maze_api.bodies import MEGABYTES, Body
 from maze_crds.oprun import MAX_ATTEMPTS, EventDelivery, OpState
 from maze_crds.plainjson import encode_json, fits_object
 
-OUTPUTS_LIMIT = 256 * 1024
-"""Bytes of JSON of outputs that PATCH takes: they travel in the Run."""
-
 
 def _check_json(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
     encode_json(value)
@@ -20,9 +17,7 @@ def _check_json(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 def _check_outputs(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    size = len(encode_json(value))
-    if size > OUTPUTS_LIMIT:
-        raise ValueError(f"{size} bytes of JSON, but at most {OUTPUTS_LIMIT} can be set; let the container report more")
+    encode_json(value)
     if not fits_object(value):
         raise ValueError("nested too deeply, or with a whole number of more than 64 bits; write that as text")
     return value

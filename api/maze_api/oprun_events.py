@@ -25,6 +25,10 @@ FINAL = frozenset({200, 400, 401, 404, 409, 413})
 Json = dict[str, Any]
 
 
+class Lost(Unavailable):
+    """A value that the Run names is not in the object store: it was deleted just now with its Run, or by other hands."""
+
+
 class Timelines:
     def __init__(self, store: AsyncStore, operator: OperatorClient, namespace: str) -> None:
         self._store, self._operator, self._namespace = store, operator, namespace
@@ -34,7 +38,7 @@ class Timelines:
         """All events with a greater id than `after`, as the reference shows them.
 
         Raises:
-            StoreError, Unavailable: older ones can't be read.
+            StoreError, Lost: older ones can't be read.
         """
         tail = run.op.get("events") or []
         first = tail[0]["id"] if tail else run.op.get("nextEvent", 0)
@@ -56,7 +60,11 @@ class Timelines:
         ]
 
     async def outputs(self, run: OpView) -> Json:
-        """Those of the run as a whole."""
+        """Those of the run as a whole.
+
+        Raises:
+            StoreError, Lost: they can't be read.
+        """
         if run.attempt > (run.op.get("attempts") or [{"number": 1}])[-1]["number"]:
             return {}
         wished = wished_outputs(run.obj)
@@ -116,7 +124,7 @@ class Timelines:
     async def _load(self, key: str) -> Any:
         data = await self._store.get(key)
         if data is None:
-            raise Unavailable(f"the object store has lost {key}")
+            raise Lost(f"the object store has lost {key}")
         return json.loads(data)
 
 

@@ -9,10 +9,11 @@ from contextlib import aclosing
 from typing import Any, TypeAlias
 
 from maze_api.cache import Runs
-from maze_api.errors import BadRequest, Conflict, NotFound, Unavailable
+from maze_api.errors import BadRequest, Conflict, NotFound, TooLarge, Unavailable
 from maze_api.oprun_bodies import OpRunUpdate
 from maze_api.oprun_view import OpView, is_op_run, view_op
 from maze_crds.oprun import MAX_ATTEMPTS, OpState
+from maze_crds.plainjson import encode_json
 from maze_crds.run import DesiredState
 from maze_io.kube import KubeError, Object, runs_path
 
@@ -22,6 +23,9 @@ PAUSE_SECONDS = 0.05
 """Before the next try, at most."""
 NOTED_SECONDS = 2.0
 """How long an answer waits for the operator to have noted the wish, so that what it makes of it can be read at once."""
+
+OUTPUTS_LIMIT = 256 * 1024
+"""Bytes of JSON of outputs that PATCH takes: they travel in the Run."""
 
 Json = dict[str, Any]
 Decide: TypeAlias = Callable[[OpView], Json | None]
@@ -68,8 +72,18 @@ def read_state(text: str) -> OpState:
 
 
 def update(body: OpRunUpdate) -> Decide:
-    """What PATCH wishes."""
+    """What PATCH wishes.
+
+    Raises:
+        BadRequest: there is no such state.
+        TooLarge: the outputs.
+    """
     state = read_state(body.state) if body.state is not None else None
+    size = len(encode_json(body.outputs or {}))
+    if size > OUTPUTS_LIMIT:
+        raise TooLarge(
+            f"outputs have {size} bytes of JSON, but at most {OUTPUTS_LIMIT} can be set; let the container report more"
+        )
 
     def decide(run: OpView) -> Json | None:
         spec = dict(run.obj["spec"])

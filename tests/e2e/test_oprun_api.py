@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from cluster import GROUP, Cluster, awaited
+from maze_crds import names
 from oprun_http import EXAMPLE, OpRuns, must
 from own_api import OwnApi, own_api, own_namespace
 from task_http import require_error
@@ -177,13 +178,26 @@ def test_what_is_large_comes_back_whole(clients: list[OpRuns]) -> None:
     assert len(str(runs.cluster.get_run(run_id))) < 50_000
 
 
+def test_a_lost_value_of_one_run_keeps_no_page_from_being_shown(clients: list[OpRuns]) -> None:
+    runs, sha256 = clients[0], "0" * 64
+    payload = {"key": names.payload_key(sha256), "sha256": sha256, "size": 2}
+    other, run_id = held_back(runs), held_back(runs, opRun={"inputs": payload})
+    awaited(lambda: runs.ids(limit=100), lambda ids: {other, run_id} <= set(ids))
+    listed = {run["id"]: run for run in runs.list(limit=100)["data"]}
+    assert listed[run_id]["inputs"] == {}
+    assert payload["key"] in listed[run_id]["message"]
+    assert "lost" not in (listed[other]["message"] or "")
+    require_error(runs.call("GET", f"/{run_id}"), 503, "unavailable", f"the object store has lost {payload['key']}")
+
+
 def test_outputs_that_a_run_can_not_hold_are_refused(clients: list[OpRuns]) -> None:
     run_id = held_back(clients[0])
     seen_by(clients, run_id)
     deep: Any = 1
     for _ in range(60):
         deep = [deep]
-    for outputs in ({"text": "x" * 300_000}, {"deep": deep}, {"number": 2**70}):
+    require_error(clients[0].patch(run_id, outputs={"text": "x" * 300_000}), 413, "too_large", "outputs")
+    for outputs in ({"deep": deep}, {"number": 2**70}):
         require_error(clients[0].patch(run_id, outputs=outputs), 422, "invalid", "outputs")
     assert clients[0].get(run_id)["outputs"] == {}
 

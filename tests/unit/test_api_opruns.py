@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maze_api.cache import Runs
-from maze_api.errors import BadRequest
+from maze_api.errors import BadRequest, TooLarge
 from maze_api.oprun_bodies import OpRunCreate, OpRunUpdate
 from maze_api.oprun_create import fits_run, op_object
 from maze_api.oprun_index import Created, Filter, OpIndex, Place
@@ -174,6 +174,8 @@ def test_an_update_changes_what_it_names() -> None:
         patched(running, state="DONE")
     with pytest.raises(BadRequest, match="set state PENDING"):
         patched(failed, state="RUNNING")
+    with pytest.raises(TooLarge, match="at most 262144"):
+        patched(running, outputs={"a": "x" * 262144})
     later = view_op(run(state="RUNNING", override={"outputs": {"number": 4, "outputs": {}}}))
     assert (patched(later, outputs={"a": 1}) or {})["override"]["outputs"]["number"] == 5
 

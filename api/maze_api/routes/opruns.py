@@ -21,6 +21,7 @@ from maze_api.oprun_bodies import (
     OpRunResponse,
     OpRunUpdate,
 )
+from maze_api.oprun_events import Lost
 from maze_api.oprun_index import Created, Filter, Place, place_of
 from maze_api.oprun_view import OpView, attempts_json, is_op_run, op_json, view_op
 from maze_api.oprun_wishes import cancel, no_run, read_state, retry, update
@@ -96,7 +97,7 @@ async def list_op_runs(
     after = await _cursor(found, starting_after)
     before = await _cursor(found, ending_before)
     page, more = found.op_runs.index.page(wanted, created, limit, after, before)
-    data = await asyncio.gather(*(_shown(found, run) for run in page))
+    data = await asyncio.gather(*(_listed(found, run) for run in page))
     return JSONResponse({"object": "list", "data": data, "has_more": more, "url": "/runs"})
 
 
@@ -133,6 +134,14 @@ async def _cursor(found: Services, run_id: str | None) -> Place | None:
 async def _shown(found: Services, run: OpView) -> Json:
     timelines = found.op_runs.timelines
     return op_json(run, await timelines.inputs(run), await timelines.outputs(run))
+
+
+async def _listed(found: Services, run: OpView) -> Json:
+    """One run of which a value is lost keeps no page from being shown; its message tells of it."""
+    try:
+        return await _shown(found, run)
+    except Lost as lost:
+        return {**op_json(run, {}, {}), "message": lost.detail}
 
 
 async def _answer(found: Services, run: OpView, status: int = 200) -> JSONResponse:
