@@ -24,8 +24,8 @@ PAUSE_SECONDS = 0.05
 NOTED_SECONDS = 2.0
 """How long an answer waits for the operator to have noted the wish, so that what it makes of it can be read at once."""
 
-OUTPUTS_LIMIT = 256 * 1024
-"""Bytes of JSON of outputs that PATCH takes: they travel in the Run."""
+OUTPUTS_LIMIT = 128 * 1024
+"""Bytes of JSON of outputs that PATCH takes: the Run has them twice, as they were wished and in its status."""
 
 Json = dict[str, Any]
 Decide: TypeAlias = Callable[[OpView], Json | None]
