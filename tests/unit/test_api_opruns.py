@@ -174,8 +174,8 @@ def test_an_update_changes_what_it_names() -> None:
         patched(running, state="DONE")
     with pytest.raises(BadRequest, match="set state PENDING"):
         patched(failed, state="RUNNING")
-    with pytest.raises(TooLarge, match="at most 262144"):
-        patched(running, outputs={"a": "x" * 262144})
+    with pytest.raises(TooLarge, match="at most 131072"):
+        patched(running, outputs={"a": "x" * 131072})
     later = view_op(run(state="RUNNING", override={"outputs": {"number": 4, "outputs": {}}}))
     assert (patched(later, outputs={"a": 1}) or {})["override"]["outputs"]["number"] == 5
 
