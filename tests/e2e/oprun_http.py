@@ -37,6 +37,11 @@ class OpRuns:
     def close(self) -> None:
         self._session.close()
 
+    def reconnect(self) -> None:
+        """By a new connection: the one that is kept leads to the pod that answered first, also while that one leaves."""
+        self._session.close()
+        self._session = requests.Session()
+
     def call(self, method: str, path: str = "", **more: Any) -> requests.Response:
         """Any call; `path` comes after /runs."""
         return self._session.request(method, f"{self.url}/runs{path}", **{"timeout": SECONDS, **more})

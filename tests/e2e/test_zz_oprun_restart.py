@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
-from cluster import awaited, kubectl
+from cluster import Cluster, awaited, kubectl
 from oprun_http import OpRuns, held, marker, must, processes
 
 CONTROL = "maze-system"
+PARTS = ("maze-operator", "maze-api")
+
+
+def pods(cluster: Cluster) -> set[str]:
+    """UIDs of the pods of both parts."""
+    labels = f"app.kubernetes.io/name in ({', '.join(PARTS)})"
+    return {pod.metadata.uid for pod in cluster.core.list_namespaced_pod(CONTROL, label_selector=labels).items}
+
+
+def replace_parts(runs: OpRuns) -> None:
+    """Returns once the old pods are gone, and the new api answers."""
+    old = pods(runs.cluster)
+    for part in PARTS:
+        kubectl("rollout", "restart", "-n", CONTROL, f"deployment/{part}")
+    for part in PARTS:
+        kubectl("rollout", "status", "-n", CONTROL, f"deployment/{part}", "--timeout=100s")
+    awaited(lambda: pods(runs.cluster) & old, lambda left: not left)
+    runs.reconnect()
+    awaited(lambda: runs.call("GET", "?limit=1"), lambda answer: answer.status_code == 200)
 
 
 def test_a_restart_of_api_and_operator_changes_nothing_that_was_told(runs: OpRuns) -> None:
@@ -20,11 +39,7 @@ def test_a_restart_of_api_and_operator_changes_nothing_that_was_told(runs: OpRun
     reporting = runs.start({"steps": 150, "seconds": 0.2})
     runs.until_event(reporting, "PROGRESS")
 
-    for part in ("maze-operator", "maze-api"):
-        kubectl("rollout", "restart", "-n", CONTROL, f"deployment/{part}")
-    for part in ("maze-operator", "maze-api"):
-        kubectl("rollout", "status", "-n", CONTROL, f"deployment/{part}", "--timeout=100s")
-    awaited(lambda: runs.call("GET", "?limit=1"), lambda answer: answer.status_code == 200)
+    replace_parts(runs)
 
     assert {run_id: told(runs, run_id) for run_id in (ended, busy)} == before
     assert processes(text) == running, "the container has not been started again"
