@@ -128,9 +128,9 @@ class OpWishes:
             try:
                 spec = decide(view_op(found))
             except NotSettled:
-                if attempt and not await self._noted(found):
+                noted = await self._noted(found)
+                if attempt and not noted:
                     raise Unavailable("the operator has not noted an earlier wish yet; try again") from None
-                await self._noted(found)
                 continue
             if spec is None:
                 return view_op(found)

@@ -9,7 +9,7 @@ until a manual retry (`spec.retries`) opens them again.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, JsonValue, WithJsonSchema
 
@@ -166,8 +166,3 @@ class OpStatus(Model):
     @property
     def progress(self) -> int:
         return self.attempts[-1].progress if self.attempts else 0
-
-
-def typed(value: dict[str, Any] | None) -> OpStatus:
-    """status.op of a raw Run; a fresh one where the operator has not seen the Run yet."""
-    return OpStatus.model_validate(value or {}, extra="ignore")

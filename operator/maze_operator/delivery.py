@@ -38,6 +38,7 @@ from maze_operator.core.delivery import (
     wait_after,
     wished_wait,
 )
+from maze_operator.core.timeline import output_values
 from maze_operator.core.values import Settings
 
 log = logging.getLogger(__name__)
@@ -275,5 +276,5 @@ def _make_whole(run: Object, event: Json, data: bytes) -> HTTPMessage:
     found = json.loads(data)
     if "stored" in event:
         return make_message(run, event, found["msg"], found.get("payload"))
-    outputs = {key: output["value"] for key, output in found["outputs"].items() if "value" in output}
-    return make_message(run, event, event.get("msg", ""), {**(event.get("payload") or {}), "outputs": outputs})
+    payload = {**(event.get("payload") or {}), "outputs": output_values(found)}
+    return make_message(run, event, event.get("msg", ""), payload)

@@ -192,7 +192,7 @@ class RunWorker:
         self._settle(status, facts)
         self.inbox.answer(zip(facts.posted, decided.replies, strict=False))
         await self.engine.executor.execute(self, view, decided.actions)
-        return 0.0 if len(decided.replies) < len(facts.posted) else wait
+        return wait
 
     async def _page_out(self, decided: Plan) -> tuple[RunStatus, float | None]:
         """The status that may be written, and when to come back. What the object store does not take stays for a while."""

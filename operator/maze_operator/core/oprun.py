@@ -293,10 +293,11 @@ class _OpPlanner:
             self._end(made.status, task, facts, said)
         elif task is not None:
             self.line.set(reason=task.reason, message=task.message)
-        if self.run.workflow is not None and (container := self._container()) is not None:
-            self.line.change(image=container)
+        image = self._image()
+        if image is not None:
+            self.line.change(image=image)
 
-    def _container(self) -> str | None:
+    def _image(self) -> str | None:
         task = self.run.workflow.tasks[self.name] if self.run.workflow and self.name else None
         return task.container.image if task is not None and task.container is not None else None
 
