@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -40,20 +39,9 @@ class Desk(OperatorDesk):
 
     def post(self, run: str, body: Json | bytes, token: str | None = None, query: str = "") -> requests.Response:
         """One event, said again while the operator asks for that or is being replaced."""
-        url = f"{self.url}/v1/op-runs/{self.namespace}/{run}/events{query}"
-        headers = {"Authorization": f"Bearer {self.api_token if token is None else token}"}
+        path = f"/v1/op-runs/{self.namespace}/{run}/events{query}"
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        deadline = time.monotonic() + SECONDS
-        while True:
-            try:
-                answer = self.session.post(url, data=data, headers=headers, timeout=30)
-                if answer.status_code != 503 or time.monotonic() > deadline:
-                    return answer
-                assert answer.headers["Retry-After"] == "1"
-            except (requests.ConnectionError, requests.Timeout):
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(0.2)
+        return self.send(path, data, self.api_token if token is None else token)
 
     def say(self, run: str, kind: str, query: str = "", **more: Any) -> Json:
         """An event that is taken."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import requests
@@ -27,6 +28,22 @@ class OperatorDesk:
         self.session.trust_env = False
         self.session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=16))
         self.store = ObjectStore(StoreSettings.from_env(env))
+
+    def send(self, path: str, data: bytes, token: str | None) -> requests.Response:
+        """A POST of JSON, said again while the operator asks for that or is being replaced. None: without a token."""
+        headers = {"Content-Type": "application/json"}
+        headers |= {} if token is None else {"Authorization": f"Bearer {token}"}
+        deadline = time.monotonic() + SECONDS
+        while True:
+            try:
+                answer = self.session.post(self.url + path, data=data, headers=headers, timeout=30)
+                if answer.status_code != 503 or time.monotonic() > deadline:
+                    return answer
+                assert answer.headers["Retry-After"] == "1"
+            except (requests.ConnectionError, requests.Timeout):
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.2)
 
     def close(self) -> None:
         self.store.close()

@@ -79,18 +79,7 @@ class Desk(OperatorDesk):
         return self.post(body, self.api_token)
 
     def post(self, body: Json, token: str | None) -> requests.Response:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        deadline = time.monotonic() + SECONDS
-        while True:
-            try:
-                answer = self.session.post(f"{self.url}/v1/worker-reports", json=body, headers=headers, timeout=30)
-                if answer.status_code != 503 or time.monotonic() > deadline:
-                    return answer
-                assert answer.headers["Retry-After"] == "1"
-            except (requests.ConnectionError, requests.Timeout):
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(0.2)
+        return self.send("/v1/worker-reports", json.dumps(body).encode(), token)
 
     def status(self, task: str) -> Json:
         found: Json = self.cluster.get_run(task)["status"]
