@@ -14,6 +14,14 @@ LABEL_RUN = "maze.dev/run"
 LABEL_RUN_UID = "maze.dev/run-uid"
 LABEL_TASK = "maze.dev/task"
 LABEL_ATTEMPT = "maze.dev/attempt"
+LABEL_SHAPE = "maze.dev/shape"
+"""On pods that serve several tasks of a Run, one after the other: what such tasks have in common (core/shapes.py)."""
+LABEL_SLOT = "maze.dev/slot"
+"""On such pods: their number in the Run; a spare that was claimed has none."""
+LABEL_SPARE = "maze.dev/spare"
+"""On pods that wait for a Run, whose LABEL_RUN_UID is empty: shape of what they are ready for, without its size."""
+ANNOTATION_RESIZED = "maze.dev/resized"
+"""On claimed spares: "true" where they got another size; their runner waits until it is in force."""
 LABEL_WORKFLOW_ID = "maze.dev/workflow-id"
 """On Runs made through the Maze protocol: the id that create_workflow gave."""
 
@@ -66,6 +74,19 @@ def pod_name(run_name: str, run_uid: str, task: str, attempt: int, title: str | 
     run = run_name[:8] if _UUID.fullmatch(run_name) else run_name[:20]
     readable = _NOT_IN_NAMES.sub("-", f"{run}-{(title or task)[:20]}".lower()).strip("-")
     return f"{readable or 'task'}-{digest}"
+
+
+def slot_pod_name(run_name: str, run_uid: str, slot: int) -> str:
+    """The one name of the pod with this number in the Run: a second creation is refused with 409."""
+    digest = hashlib.sha256(f"{run_uid}/{slot}".encode()).hexdigest()[:16]
+    run = run_name[:8] if _UUID.fullmatch(run_name) else run_name[:20]
+    readable = _NOT_IN_NAMES.sub("-", run.lower()).strip("-")
+    return f"{readable or 'run'}-{slot}-{digest}"
+
+
+def log_marker(task: str, attempt: int) -> str:
+    """A line, without its end, that a pod prints before what an attempt prints: up to the next such line it is its log."""
+    return f"--- maze: task {task}, attempt {attempt}"
 
 
 def worker_name(worker_id: str) -> str:

@@ -3,9 +3,12 @@
 The runner has no dependencies, so these are plain JSON objects. All calls are POST with a JSON body to MAZE_REPORT_URL,
 with `Authorization: Bearer MAZE_TOKEN` (HMAC-SHA256 of "NAMESPACE/POD" in hex).
 
-/v1/lease     LeaseRequest -> 200 Lease; 409 nothing for this pod any more: it ends; 503 with Retry-After: ask again
+/v1/lease     LeaseRequest -> 200 Lease; 204 nothing yet: ask again at once (it has waited up to LEASE_WAIT); 409 nothing
+              for this pod any more: it ends; 503 with Retry-After: ask again
 /v1/uploads   UploadsRequest -> 200 {"urls": {OUTPUT: presigned PUT URL}}; 409; 503
-/v1/complete  Complete -> 200 once durable (a repeat too); 409 this pod no longer owns the attempt; 503: say it again
+/v1/complete  Complete -> 200 Completed (a repeat too, without `next`); 409 this pod no longer owns the attempt; 503: say it
+              again
+/v1/holding   Holding -> 200: go on; 409 this pod no longer owns the attempt: it stops it and ends; 503: say it again
 
 /v1/worker-reports  WorkerReport -> 200 once durable (a repeat too); 404 no such Run; 409 the worker does not have the
               task (any more); 503. The api alone calls it, with `Authorization: Bearer MAZE_API_TOKEN`.
@@ -16,6 +19,12 @@ with `Authorization: Bearer MAZE_TOKEN` (HMAC-SHA256 of "NAMESPACE/POD" in hex).
               URL in MAZE_EVENTS_URL and a token that is good for this Run alone in MAZE_TOKEN.
 
 A runner stores its Result at `resultUrl` before it calls /v1/complete, so that a result survives any death.
+
+One pod may serve many tasks of a Run, one after the other: what /v1/complete answers as `next` is its next lease, and
+without that it asks /v1/lease again, until that says 409. Which pod has which attempt is in the operator's memory until
+the next status write. An operator that has just started leases nothing of a Run before every living pod of it has said
+what it does: a runner that waits asks again, and one that works says /v1/holding as soon as its connection to the operator
+is closed.
 """
 
 from __future__ import annotations
@@ -36,6 +45,8 @@ INLINE_LIMIT = 65536
 INLINE_TOTAL = 262144
 """Encoded bytes of all inlined outputs of one Result."""
 RENDERED_LIMIT = 65536
+LEASE_WAIT = 20.0
+"""Seconds after which /v1/lease answers 204 at the latest."""
 DISPLAY_LIMIT = 2000
 """Characters of a readable stand-in for a value that is not JSON."""
 
@@ -124,6 +135,31 @@ class Lease(TypedDict):
     timeoutSeconds: NotRequired[int]
     resultUrl: str
     logUrl: str
+    marker: NotRequired[str]
+    """A line that is printed to the pod's log, and only there, before what the task prints (names.log_marker)."""
+    limits: NotRequired[Limits]
+    """The pod is being resized: nothing starts before its cgroup has these."""
+    imports: NotRequired[list[str]]
+    """Modules that are worth importing before the fork, for the tasks that come later; not finding one is no failure."""
+
+
+class Limits(TypedDict):
+    """What is absent is not limited."""
+
+    cpuMillis: NotRequired[int]
+    memory: NotRequired[int]
+    """Bytes."""
+
+
+class Holding(LeaseRequest):
+    """What a runner is working on."""
+
+    attempt: int
+    task: str
+
+
+class Completed(TypedDict):
+    next: NotRequired[Lease]
 
 
 class UploadsRequest(LeaseRequest):

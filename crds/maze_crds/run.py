@@ -145,6 +145,9 @@ class TaskStatus(Model):
     message: str | None = None
     exit_code: int | None = None
     node: Annotated[str | None, Field(description="IP address of the node it runs on.")] = None
+    pod: Annotated[
+        str | None, Field(description="Name of the pod that has the current attempt, or had the last one.")
+    ] = None
     start_time: Time | None = None
     completion_time: Time | None = None
     start_event: int | None = None

@@ -209,6 +209,7 @@ def _task(step: Step, parsed: Definition, before: list[str]) -> Task:
         "retry": _into(Retry, step.retry),
         "timeout_seconds": step.timeout_seconds,
         "priority": step.priority or None,
+        "isolation": step.isolation,
     }
     inputs = {key: _input(value) for key, value in step.input.items()}
     return Task(name=step.name, tool=ToolExecutor(**_said(tool)), inputs=inputs, **_said(made))
@@ -297,7 +298,7 @@ def _step(task: Task, before: list[str], shared: ToolServer | None) -> Json:
     said["image"] = task.tool.image
     said["env"] = None if task.env is None else {each.name: each.value for each in task.env}
     said["priority"] = task.priority or None
-    for key in ("display_name", "outputs", "timeout_seconds"):
+    for key in ("display_name", "outputs", "timeout_seconds", "isolation"):
         said[key] = getattr(task, key)
     for key, part in (("resources", task.resources), ("retry", task.retry)):
         said[key] = None if part is None else _plain(part)

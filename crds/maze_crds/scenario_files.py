@@ -18,7 +18,7 @@ from maze_crds.base import MAX_TASKS, Key, TaskName
 from maze_crds.graph import parse_reference
 from maze_crds.inputs import schema_problems
 from maze_crds.problems import Globs
-from maze_crds.workflow import Resources, Retry, Timeout, ToolServer
+from maze_crds.workflow import Isolation, Resources, Retry, Timeout, ToolServer
 
 SCENARIO_ID = r"^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$"
 SCHEMA_VERSION = "1"
@@ -74,6 +74,7 @@ class Defaults(_Part):
     retry: StepRetry | None = None
     timeout_seconds: Timeout | None = None
     image: Annotated[str | None, Field(min_length=1, max_length=500)] = None
+    isolation: Isolation | None = None
 
 
 class Step(_Part):
@@ -95,6 +96,7 @@ class Step(_Part):
     resources: StepResources | None = None
     env: Annotated[dict[str, str] | None, Field(max_length=256)] = None
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    isolation: Isolation | None = None
 
     @field_validator("name")
     @classmethod

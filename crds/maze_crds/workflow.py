@@ -177,6 +177,15 @@ class Retry(Model):
 Timeout = Annotated[int, Field(ge=1, le=604800, description="Seconds that one attempt may run.")]
 
 
+Isolation = Annotated[
+    Literal["run", "task"],
+    Field(
+        description="run (default): a pod serves tasks of this Run that have the same image, resources and environment,"
+        " one after the other, each in a process of its own. task: each attempt gets a pod of its own. Containers always do."
+    ),
+]
+
+
 class Defaults(Model):
     """What a task takes where it says nothing itself, field by field."""
 
@@ -184,6 +193,7 @@ class Defaults(Model):
     resources: Resources | None = None
     retry: Retry | None = None
     timeout_seconds: Timeout | None = None
+    isolation: Isolation | None = None
 
 
 class Task(Model):
@@ -208,6 +218,7 @@ class Task(Model):
     retry: Retry | None = None
     timeout_seconds: Timeout | None = None
     priority: Annotated[int, Field(ge=-1000, le=1000, description="Higher starts first among ready tasks.")] = 0
+    isolation: Isolation | None = None
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -118,7 +118,7 @@ class Executor:
             worker.dirty.set()
             return
         try:
-            if runs_in_runner(task) and not uses_bundled_image(task, view.workflow, self._engine.core):
+            if runs_in_runner(task) and not uses_bundled_image(task, view.workflow.spec, self._engine.core):
                 await self._deliver_runner(view.namespace)
             created = await self._engine.kube.post(pods_path(view.namespace), pod)
         except KubeError as error:

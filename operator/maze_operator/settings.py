@@ -6,7 +6,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from maze_operator.core.values import Settings
+from pydantic import TypeAdapter, ValidationError
+
+from maze_operator.core.values import Settings, SpareKind
 
 LEASE_NAME = "maze-operator"
 
@@ -59,6 +61,10 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> tuple[Settings, Sh
         share_process_namespace=_flag(environ, "MAZE_SHARE_PROCESS_NAMESPACE", True),
         priority_classes=_priority_classes(environ.get("MAZE_PRIORITY_CLASSES", "")),
         event_sink=_event_sink(environ.get("MAZE_EVENT_SINK_URL", "")),
+        idle_seconds=_number(environ, "MAZE_POD_IDLE_SECONDS", 5),
+        pods_starting=int(_number(environ, "MAZE_PODS_STARTING", 8)),
+        pods_per_run=int(_number(environ, "MAZE_PODS_PER_RUN", 100)),
+        spares=_spares(environ.get("MAZE_SPARE_PODS", "")),
     )
     key = _required(environ, "MAZE_RUNNER_HMAC_KEY").encode()
     if len(key) < 32:
@@ -101,6 +107,21 @@ def _priority_classes(text: str) -> tuple[tuple[int, str], ...]:
                 f"the environment variable MAZE_PRIORITY_CLASSES must be like 'normal=0,high=5', not '{part}'"
             ) from None
     return tuple(sorted(found))
+
+
+def _spares(text: str) -> tuple[SpareKind, ...]:
+    """A JSON list of objects with the fields of SpareKind."""
+    if not text.strip():
+        return ()
+    try:
+        return tuple(TypeAdapter(list[SpareKind]).validate_json(text, strict=True))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise SettingsError(
+            "the environment variable MAZE_SPARE_PODS must be a JSON list like"
+            f' [{{"namespace": "maze", "count": 2, "cpu": "1"}}]: {where}: {first["msg"]}'
+        ) from None
 
 
 def _event_sink(text: str) -> str | None:

@@ -172,8 +172,9 @@ def test_everything_of_a_task_can_be_said() -> None:
                 env={"A": "b"},
                 resources={"gpu_memory": "1Gi"},
                 priority=3,
+                isolation="task",
             ),
-            defaults={"retry": {"out_of_memory": 1}, "timeout_seconds": 9},
+            defaults={"retry": {"out_of_memory": 1}, "timeout_seconds": 9, "isolation": "run"},
         )
     )
     assert made["spec"]["tasks"][0] == {
@@ -186,8 +187,9 @@ def test_everything_of_a_task_can_be_said() -> None:
         "retry": {"limit": 2},
         "timeoutSeconds": 5,
         "priority": 3,
+        "isolation": "task",
     }
-    assert made["spec"]["defaults"] == {"retry": {"outOfMemory": 1}, "timeoutSeconds": 9}
+    assert made["spec"]["defaults"] == {"retry": {"outOfMemory": 1}, "timeoutSeconds": 9, "isolation": "run"}
 
 
 def test_all_problems_are_told_at_once() -> None:
@@ -355,6 +357,7 @@ def definitions(draw: st.DrawFn) -> Json:
                         "outputs": st.just(["r", "other"]),
                         "display_name": texts,
                         "priority": st.integers(-5, 5),
+                        "isolation": st.sampled_from(["run", "task"]),
                         "env": st.dictionaries(st.sampled_from(["A", "B_C"]), texts),
                         "x-note": texts,
                     },

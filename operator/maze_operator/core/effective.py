@@ -29,6 +29,12 @@ def runs_in_runner(task: Task) -> bool:
     return task.container is None
 
 
+def shares_pods(task: Task, spec: WorkflowSpec) -> bool:
+    """Whether its attempts run in pods that serve several tasks of the Run."""
+    default = spec.defaults.isolation if spec.defaults else None
+    return runs_in_runner(task) and (task.isolation or default or "run") == "run"
+
+
 def image(task: Task, spec: WorkflowSpec, settings: Settings) -> str | None:
     """None: a tool task that names no image, where the installation has none for tools."""
     if task.container is not None:

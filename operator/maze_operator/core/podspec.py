@@ -6,15 +6,16 @@ image may need root inside, so user and root file system stay the image's own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 from maze_crds import names
 from maze_crds.base import API_VERSION
 from maze_crds.quantity import format_bytes, format_cpu, parse_quantity
-from maze_crds.workflow import Resources, Task
+from maze_crds.workflow import Resources, Task, WorkflowSpec
 from maze_operator.core import effective
-from maze_operator.core.values import AttemptId, RunView, Settings, Workflow
+from maze_operator.core.values import AttemptId, RunView, Settings, Shape, Workflow
 
 Json = dict[str, Any]
 
@@ -41,33 +42,66 @@ def build_pod(
         PodNotPossible: shared GPUs, or an image for tools, asked for and not configured.
     """
     task = workflow.tasks[attempt.task]
-    wanted = effective.resources(task, workflow.spec)
+    spec = build_spec(task, workflow.spec, run.spec.priority, scale, settings)
+    spec["containers"][0]["env"] += env
+    if run.spec.op_run is not None and settings.share_process_namespace:
+        spec["shareProcessNamespace"] = True
+    labels = {names.LABEL_TASK: attempt.task, names.LABEL_ATTEMPT: str(attempt.attempt)}
+    return _pod(run, pod_name(run, task, attempt), labels, spec)
+
+
+def build_slot_pod(run: RunView, shape: Shape, slot: int, env: list[Json]) -> Json:
+    """A pod that serves tasks of this Run that have this shape."""
+    labels = {names.LABEL_SHAPE: shape.key, names.LABEL_SLOT: str(slot)}
+    return _pod(run, names.slot_pod_name(run.name, run.uid, slot), labels, with_env(shape.spec, env))
+
+
+def with_env(spec: Mapping[str, Any], env: list[Json]) -> Json:
+    """A pod's spec (shared, so not to be changed) with more in the environment of its container."""
+    container = spec["containers"][0]
+    return {**spec, "containers": [{**container, "env": [*container["env"], *env]}]}
+
+
+def build_spec(task: Task, workflow: WorkflowSpec, priority: int, scale: float, settings: Settings) -> Json:
+    """The spec of a pod for this task, without what tells pods apart.
+
+    Raises:
+        PodNotPossible: see build_pod.
+    """
+    wanted = effective.resources(task, workflow)
     build = _runner_container if effective.runs_in_runner(task) else _user_container
     container = build(task, workflow, settings)
-    container["env"] = [*({"name": e.name, "value": e.value} for e in task.env or ()), *container["env"], *env]
+    container["env"] = [*({"name": e.name, "value": e.value} for e in task.env or ()), *container["env"]]
     container["resources"] = build_resources(wanted, scale, settings)
-    pod: Json = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": _metadata(run, task, attempt),
-        "spec": {
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": 5,
-            "containers": [container],
-            **_volumes(task, workflow, settings),
-        },
+    spec: Json = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 5,
+        "containers": [container],
+        **_volumes(task, workflow, settings),
     }
-    if run.spec.op_run is not None and settings.share_process_namespace:
-        pod["spec"]["shareProcessNamespace"] = True
-    priority_class = effective.priority_class(run.spec.priority, settings)
+    priority_class = effective.priority_class(priority, settings)
     if priority_class is not None:
-        pod["spec"]["priorityClassName"] = priority_class
+        spec["priorityClassName"] = priority_class
     affinity = build_affinity(wanted, settings)
     if affinity:
-        pod["spec"]["affinity"] = affinity
-    return pod
+        spec["affinity"] = affinity
+    return spec
+
+
+def _pod(run: RunView, name: str, labels: dict[str, str], spec: Json) -> Json:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": run.namespace,
+            "labels": {**run_labels(run), **labels},
+            "ownerReferences": [owner_reference(run)],
+        },
+        "spec": spec,
+    }
 
 
 def pod_name(run: RunView, task: Task, attempt: AttemptId) -> str:
@@ -75,36 +109,28 @@ def pod_name(run: RunView, task: Task, attempt: AttemptId) -> str:
     return names.pod_name(run.name, run.uid, attempt.task, attempt.attempt, task.display_name)
 
 
-def _metadata(run: RunView, task: Task, attempt: AttemptId) -> Json:
+def run_labels(run: RunView) -> dict[str, str]:
+    return {names.LABEL_RUN: run.name[:63].rstrip("-_."), names.LABEL_RUN_UID: run.uid}
+
+
+def owner_reference(run: RunView) -> Json:
     return {
-        "name": pod_name(run, task, attempt),
-        "namespace": run.namespace,
-        "labels": {
-            names.LABEL_RUN: run.name[:63].rstrip("-_."),
-            names.LABEL_RUN_UID: run.uid,
-            names.LABEL_TASK: attempt.task,
-            names.LABEL_ATTEMPT: str(attempt.attempt),
-        },
-        "ownerReferences": [
-            {
-                "apiVersion": API_VERSION,
-                "kind": "Run",
-                "name": run.name,
-                "uid": run.uid,
-                "controller": True,
-                "blockOwnerDeletion": False,
-            }
-        ],
+        "apiVersion": API_VERSION,
+        "kind": "Run",
+        "name": run.name,
+        "uid": run.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
     }
 
 
-def uses_bundled_image(task: Task, workflow: Workflow, settings: Settings) -> bool:
+def uses_bundled_image(task: Task, workflow: WorkflowSpec, settings: Settings) -> bool:
     """Whether the task runs in an image that has the runner built in."""
-    return effective.image(task, workflow.spec, settings) in (settings.default_image, settings.tools_image)
+    return effective.image(task, workflow, settings) in (settings.default_image, settings.tools_image)
 
 
-def _image(task: Task, workflow: Workflow, settings: Settings) -> str:
-    found = effective.image(task, workflow.spec, settings)
+def _image(task: Task, workflow: WorkflowSpec, settings: Settings) -> str:
+    found = effective.image(task, workflow, settings)
     if found is None:
         raise PodNotPossible(
             "ToolsImageNotConfigured",
@@ -114,7 +140,7 @@ def _image(task: Task, workflow: Workflow, settings: Settings) -> str:
     return found
 
 
-def _runner_container(task: Task, workflow: Workflow, settings: Settings) -> Json:
+def _runner_container(task: Task, workflow: WorkflowSpec, settings: Settings) -> Json:
     bundled = uses_bundled_image(task, workflow, settings)
     command = ["python3", "-I", "-S", RUNNER_ARCHIVE]
     if bundled:
@@ -149,7 +175,7 @@ def _runner_container(task: Task, workflow: Workflow, settings: Settings) -> Jso
     return container
 
 
-def _user_container(task: Task, workflow: Workflow, settings: Settings) -> Json:
+def _user_container(task: Task, workflow: WorkflowSpec, settings: Settings) -> Json:
     assert task.container is not None
     container: Json = {
         "name": "task",
@@ -166,7 +192,7 @@ def _user_container(task: Task, workflow: Workflow, settings: Settings) -> Json:
     return container
 
 
-def _volumes(task: Task, workflow: Workflow, settings: Settings) -> Json:
+def _volumes(task: Task, workflow: WorkflowSpec, settings: Settings) -> Json:
     if not effective.runs_in_runner(task):
         return {}
     volumes: list[Json] = [{"name": "work", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]

@@ -5,13 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from maze_crds.graph import dependencies
 from maze_crds.oprun import OpEvent
 from maze_crds.protocol import Result
 from maze_crds.run import RunSpec, RunStatus
 from maze_crds.workflow import Task, WorkflowSpec
+
+if TYPE_CHECKING:
+    from maze_operator.core.shapes import Shapes
+
+
+@dataclass(frozen=True)
+class SpareKind:
+    """Pods that are kept ready for Runs of one namespace. They request next to nothing until they are claimed.
+
+    image: None: that of Python tasks; another one must have the runner built in, as that of tool tasks.
+    cpu, memory: their limits, as quantities; None: unlimited. A task with other limits has its pod resized.
+    """
+
+    namespace: str
+    count: int
+    image: str | None = None
+    cpu: str | None = None
+    memory: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,8 +70,29 @@ class Settings:
     """(least priority, name of a PriorityClass), ascending: a Run's pods get the last one whose least priority it has."""
     event_sink: str | None = None
     """URL that events of OpRuns are delivered to; None: nowhere."""
+    idle_seconds: float = 5.0
+    """A pod that serves several tasks of a Run waits this long for the next one while one of its shape may still come."""
+    pods_starting: int = 8
+    """So many of those pods of a Run may be starting at once."""
+    pods_per_run: int = 100
+    """So many of them a Run may have."""
+    spares: tuple[SpareKind, ...] = ()
     undelivered_retention: float = 86400.0
     """An ended Run that is to be deleted waits this long for its events to be delivered."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """What tasks have in common that one pod can serve, one after the other.
+
+    key: of all of it; base: without resources, so what a spare has in common with tasks of another size.
+    resources: the container's. spec: the pod's, without token and owner; shared, so not to be changed.
+    """
+
+    key: str
+    base: str
+    resources: Mapping[str, Any]
+    spec: Mapping[str, Any]
 
 
 @dataclass(frozen=True, order=True)
@@ -221,6 +260,8 @@ class RunView:
     problem: str = ""
     problem_final: bool = False
     held: bool = False
+    shapes: Shapes | None = None
+    """Of the workflow's tasks, where they are kept from one plan to the next."""
 
 
 @dataclass(frozen=True)
