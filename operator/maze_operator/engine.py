@@ -13,7 +13,8 @@ from maze_crds.inputs import fill_defaults
 from maze_io.cache import Cache, Changed, Key, Object
 from maze_io.kube import Kube, pods_path, runs_path
 from maze_io.store import AsyncStore, StoreError
-from maze_operator.core.podview import run_uid_of, view_pod
+from maze_operator.codes import Codes
+from maze_operator.core.podview import run_uid_of, view_pod, view_slot
 from maze_operator.core.values import RunView, Settings
 from maze_operator.delivery import Deliveries
 from maze_operator.dispatch import Dispatch
@@ -22,6 +23,7 @@ from maze_operator.forever import forever
 from maze_operator.podlogs import PodLogs
 from maze_operator.results import Results
 from maze_operator.settings import ShellSettings
+from maze_operator.spares import Spares
 from maze_operator.worker import RunWorker
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,8 @@ class Engine:
         self.kube, self.store, self.core, self.shell = kube, store, core, shell
         self.results = Results(store)
         self.executor = Executor(self, archive)
+        self.spares = Spares(self)
+        self.codes = Codes(store)
         self.logs = PodLogs(kube, store, self._spawn)
         self.dispatch = Dispatch(kube, self._wake)
         self.heartbeats = self.dispatch.heartbeats
@@ -61,6 +65,8 @@ class Engine:
         self.dispatch.start()
         await self.deliveries.start()
         self._spawn(self._relist())
+        for work in self.spares.background():
+            self._spawn(work)
         self.ready = True
 
     async def stop(self) -> None:
@@ -105,7 +111,12 @@ class Engine:
         if new is None:
             self._forget(obj)
             return
-        self._ensure_worker(key, uid).dirty.set()
+        worker = self._ensure_worker(key, uid)
+        plain = "problemId" not in new["spec"] and "opRun" not in new["spec"]
+        if plain and new["metadata"]["resourceVersion"] == worker.written_version:
+            worker.soon()
+        else:
+            worker.dirty.set()
 
     def _see_run(self, uid: str, run: Object | None) -> None:
         self.dispatch.see_run(uid, run)
@@ -118,6 +129,7 @@ class Engine:
             worker = RunWorker(self, key[0], key[1], uid)
             for pod in self._pods_of.get(uid, {}).values():
                 self._add_pod(worker, pod)
+            worker.slots.begin()
             self._workers[uid] = worker
             self._spawn(self._work(worker))
         return worker
@@ -154,28 +166,40 @@ class Engine:
         pod = new or old
         assert pod is not None
         run_uid = run_uid_of(pod) or ""
+        before = run_uid_of(old) if old is not None else None
+        if before is not None and (new is None or before != run_uid):
+            self._pods_of[before].pop(key, None)
+            if not self._pods_of[before]:
+                del self._pods_of[before]
         if new is not None:
             self._pods_of[run_uid][key] = new
-        else:
-            self._pods_of[run_uid].pop(key, None)
-            if not self._pods_of[run_uid]:
-                del self._pods_of[run_uid]
+        self.spares.see_pod(old, new)
         worker = self._workers.get(run_uid)
-        view = view_pod(pod)
-        if worker is None or view is None:
+        if worker is None:
             return
         if new is not None:
             self._add_pod(worker, new)
-        elif view.uid not in worker.replaced:
-            worker.pods.pop(view.attempt_id, None)
-        worker.dirty.set()
+        else:
+            self._remove_pod(worker, pod)
 
     @staticmethod
     def _add_pod(worker: RunWorker, pod: Object) -> None:
-        view = view_pod(pod)
+        view, slot = view_pod(pod), view_slot(pod)
         if view is not None and view.uid not in worker.replaced:
             worker.pods[view.attempt_id] = view
             worker.known.add(view.attempt_id)
+            worker.dirty.set()
+        elif slot is not None:
+            worker.slots.add(slot)
+
+    @staticmethod
+    def _remove_pod(worker: RunWorker, pod: Object) -> None:
+        view = view_pod(pod)
+        if view is None:
+            worker.slots.remove(pod["metadata"]["uid"])
+        elif view.uid not in worker.replaced:
+            worker.pods.pop(view.attempt_id, None)
+            worker.dirty.set()
 
     async def _relist(self) -> None:
         """Heals missed events, whatever lost them."""

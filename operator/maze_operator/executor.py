@@ -7,7 +7,7 @@ import base64
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from maze_io.kube import KubeError, pods_path, resource_path, runs_path
 from maze_io.store import StoreError
 from maze_operator.core.effective import runs_in_runner
 from maze_operator.core.outputs import InputMissing, ResultLost, Upstream, container_inputs, failed_result
-from maze_operator.core.podspec import PodNotPossible, build_pod, pod_name, uses_bundled_image
+from maze_operator.core.podspec import PodNotPossible, build_pod, build_slot_pod, pod_name, uses_bundled_image
 from maze_operator.core.podview import run_uid_of
 from maze_operator.core.toolinputs import check_required, choose_server
 from maze_operator.core.values import (
@@ -30,6 +30,7 @@ from maze_operator.core.values import (
     Action,
     AttemptId,
     CreatePod,
+    CreateSlot,
     DeletePod,
     DeleteRun,
     Refused,
@@ -74,6 +75,8 @@ class Executor:
         async with self._slots:
             if isinstance(action, CreatePod):
                 await self._create(worker, view, action)
+            elif isinstance(action, CreateSlot):
+                await self._create_slot(worker, view, action)
             elif isinstance(action, DeletePod):
                 options = {"gracePeriodSeconds": action.grace_seconds, "preconditions": {"uid": action.uid}}
                 await _absent_is_fine(self._engine.kube.delete(pods_path(view.namespace, action.name), options))
@@ -100,8 +103,9 @@ class Executor:
 
     async def _keep_log(self, worker: RunWorker, view: RunView, action: DeletePod) -> None:
         pod = next((one for one in worker.pods.values() if one.name == action.name), None)
-        if pod is not None:  # whether it runs is known a second late, so that is not asked
-            await self._engine.logs.keep(view.uid, pod.attempt_id, view.namespace, pod.name)
+        attempt = pod.attempt_id if pod is not None else worker.slots.last_attempt(action.uid)
+        if attempt is not None:  # whether it runs is known a second late, so that is not asked
+            await self._engine.logs.keep(view.uid, attempt, view.namespace, action.name)
 
     async def _create(self, worker: RunWorker, view: RunView, action: CreatePod) -> None:
         assert view.workflow is not None
@@ -127,22 +131,46 @@ class Executor:
         worker.created[attempt] = time.monotonic()
         self._engine.pods.put(created)
 
+    async def _create_slot(self, worker: RunWorker, view: RunView, action: CreateSlot) -> None:
+        engine, shape = self._engine, action.shape
+        if action.slot == 0:
+            if not await engine.spares.claim(view, shape):
+                worker.dirty.set()
+            return
+        name = names.slot_pod_name(view.name, view.uid, action.slot)
+        env = [{"name": names.ENV_TOKEN, "value": make_token(engine.shell.hmac_key, view.namespace, name)}]
+        try:
+            if shape.spec["containers"][0]["image"] not in (engine.core.default_image, engine.core.tools_image):
+                await self._deliver_runner(view.namespace)
+            created = await engine.kube.post(pods_path(view.namespace), build_slot_pod(view, shape, action.slot, env))
+        except KubeError as error:
+            refused = await self._refusal(view, name, error)
+            if refused is not None:
+                worker.slots.refuse(shape.key, refused)
+            return
+        worker.slots.created(created["metadata"]["uid"], shape.key)
+        engine.pods.put(created)
+
     async def _not_created(
         self, worker: RunWorker, view: RunView, attempt: AttemptId, name: str, error: KubeError
     ) -> None:
+        refused = await self._refusal(view, name, error)
+        if refused is not None:
+            worker.refused[attempt] = refused
+            worker.dirty.set()
+
+    async def _refusal(self, view: RunView, name: str, error: KubeError) -> Refused | None:
+        """What keeps a pod from being made; None: it is there already. Raises `error` where it is worth another try."""
         if error.status == 409 and error.reason == "AlreadyExists":
             found = await self._engine.kube.get(pods_path(view.namespace, name))
             if run_uid_of(found) != view.uid:
                 text = f"a pod named '{name}' is there already and is not of this Run; delete it"
-                worker.refused[attempt] = Refused(422, text, datetime.now(UTC))
-                worker.dirty.set()
-            else:
-                self._engine.pods.put(found)
-        elif 400 <= error.status < 500 and error.status not in (409, 429):
-            worker.refused[attempt] = Refused(error.status, error.message, datetime.now(UTC))
-            worker.dirty.set()
-        else:
-            raise error
+                return Refused(422, text, datetime.now(UTC))
+            self._engine.pods.put(found)
+            return None
+        if 400 <= error.status < 500 and error.status not in (409, 429):
+            return Refused(error.status, error.message, datetime.now(UTC))
+        raise error
 
     async def _environment(self, view: RunView, workflow: Workflow, task: Task, attempt: AttemptId) -> list[Json]:
         if task.tool is not None:
@@ -193,14 +221,15 @@ class Executor:
         url = self._engine.store.store.presign_get(key, self._engine.shell.url_seconds)
         return {"name": names.ENV_INPUTS_URL, "value": url}
 
-    async def upstream(self, view: RunView, task: Task) -> Upstream:
-        """Results of the tasks that this one takes inputs from.
+    async def upstream(self, view: RunView, task: Task, attempts: Mapping[str, int] | None = None) -> Upstream:
+        """Results of the tasks that this one takes inputs from. attempts: see make_lease.
 
         Raises:
             ResultLost: one of them is not there any more.
             StoreError: the store can't be asked.
         """
-        attempts = {status.name: status.attempt for status in view.status.tasks}
+        if attempts is None:
+            attempts = {status.name: status.attempt for status in view.status.tasks}
         found: dict[str, Result] = {}
         for name in dependencies(task):
             attempt = AttemptId(name, attempts.get(name, 0))

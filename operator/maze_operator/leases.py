@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from maze_crds import names
@@ -16,12 +17,11 @@ from maze_operator.core.values import AttemptId, RunView
 from maze_operator.engine import Engine
 from maze_operator.toolcall import call_lease
 
-INLINE_CODE = 65536
-"""Bytes of pickled code that travel inside the lease."""
 
-
-async def make_lease(engine: Engine, view: RunView, attempt: AttemptId) -> Lease:
-    """The lease of an attempt.
+async def make_lease(
+    engine: Engine, view: RunView, attempt: AttemptId, attempts: Mapping[str, int] | None = None
+) -> Lease:
+    """The lease of an attempt. attempts: the current ones of all tasks, where the status does not say them yet.
 
     Raises:
         InputMissing: an input was not given by the Run or the task before, or a tool has no server.
@@ -30,11 +30,12 @@ async def make_lease(engine: Engine, view: RunView, attempt: AttemptId) -> Lease
     assert view.workflow is not None
     task = view.workflow.tasks[attempt.task]
     store, seconds = engine.store.store, engine.shell.url_seconds
-    attempts = {status.name: status.attempt for status in view.status.tasks}
+    if attempts is None:
+        attempts = {status.name: status.attempt for status in view.status.tasks}
     inputs = lease_inputs(
         task,
         engine.run_inputs(view),
-        await engine.executor.upstream(view, task),
+        await engine.executor.upstream(view, task, attempts),
         lambda key: store.presign_get(key, seconds),
         lambda upstream, key: names.output_key(view.uid, upstream, attempts[upstream], key),
     )
@@ -79,8 +80,7 @@ async def _add_code(engine: Engine, lease: Lease, python: PythonExecutor) -> Non
 
 
 async def _inline_small(engine: Engine, code: Stored, key: str) -> None:
-    if code["size"] <= INLINE_CODE:
-        data = await engine.store.get(key)
-        if data is not None:
-            code["data"] = base64.b64encode(data).decode()
-            del code["url"]
+    data = await engine.codes.get(key, code["size"])
+    if data is not None:
+        code["data"] = base64.b64encode(data).decode()
+        del code["url"]

@@ -6,7 +6,7 @@ from prometheus_client import Counter, Histogram
 
 POD_START = Histogram(
     "maze_operator_pod_start_seconds",
-    "From the creation of a runner pod to its first lease",
+    "From the creation of a runner pod to its first request",
     buckets=(0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300),
 )
 ASSIGNMENTS = Counter("maze_operator_assignments", "Assignments of Runs to workers that have ended", ["worker", "end"])

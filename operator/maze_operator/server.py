@@ -15,16 +15,24 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from pydantic import TypeAdapter, ValidationError
 
 from maze_crds import names
-from maze_crds.protocol import Complete, LeaseRequest, OpEventAnswer, UploadsRequest, WorkerReport
+from maze_crds.protocol import (
+    LEASE_WAIT,
+    Complete,
+    Holding,
+    LeaseRequest,
+    OpEventAnswer,
+    UploadsRequest,
+    WorkerReport,
+)
 from maze_crds.run import TaskPhase
 from maze_io.kube import KubeError
 from maze_io.store import StoreError
-from maze_operator import metrics
+from maze_operator import metrics, slot_calls
 from maze_operator.core.admission import ACTIVE
 from maze_operator.core.opevents import InvalidEvent, parse_event
 from maze_operator.core.outputs import InputMissing, ResultLost
-from maze_operator.core.podview import run_uid_of, view_pod
-from maze_operator.core.values import AttemptId, PodView, Started
+from maze_operator.core.podview import run_uid_of, view_pod, view_slot
+from maze_operator.core.values import AttemptId, PodView, SlotPod, Started
 from maze_operator.engine import Engine
 from maze_operator.leases import make_lease
 from maze_operator.reports import DURABLE_SECONDS, NotJson, take_report
@@ -38,6 +46,7 @@ MAX_BODY = 4 * 1024 * 1024
 """Bytes of a report; the inlined outputs of one are at most protocol.INLINE_TOTAL before base64."""
 
 LEASE, UPLOADS, COMPLETE = TypeAdapter(LeaseRequest), TypeAdapter(UploadsRequest), TypeAdapter(Complete)
+HOLDING = TypeAdapter(Holding)
 REPORT = TypeAdapter(WorkerReport)
 REQUESTS = Counter(
     "maze_operator_runner_requests_total", "Requests of runners, and reports of workers.", ["call", "status"]
@@ -58,6 +67,7 @@ class Server:
                 web.post("/v1/lease", self._guarded("lease", LEASE, self._lease)),
                 web.post("/v1/uploads", self._guarded("uploads", UPLOADS, self._uploads)),
                 web.post("/v1/complete", self._guarded("complete", COMPLETE, self._complete)),
+                web.post("/v1/holding", self._guarded("holding", HOLDING, self._holding)),
                 web.post("/v1/worker-reports", self._worker_reports),
                 web.post("/v1/op-runs/{namespace}/{run}/events", self._run_events),
                 web.get("/healthz", self._health),
@@ -71,7 +81,7 @@ class Server:
         self,
         call: str,
         shape: TypeAdapter[Any],
-        handle: Callable[[Engine, RunWorker, PodView, Any], Awaitable[web.Response]],
+        handle: Callable[[Engine, RunWorker, PodView | SlotPod, Any], Awaitable[web.Response]],
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handler(request: web.Request) -> web.Response:
             response = await self._checked(request, shape, handle)
@@ -93,9 +103,15 @@ class Server:
         pod = engine.pods.get(body["namespace"], body["pod"])
         if pod is None:
             return _later("this pod is not known yet")
-        view = view_pod(pod)
+        if pod["metadata"]["uid"] != body["uid"]:
+            return _say(409, "nothing to do for this pod")
+        if run_uid_of(pod) == "":
+            if not await engine.spares.wait(body["uid"], LEASE_WAIT):
+                return web.Response(status=204)
+            pod = engine.pods.get(body["namespace"], body["pod"]) or pod
+        view = view_pod(pod) or view_slot(pod)
         worker = engine.worker_of(run_uid_of(pod) or "")
-        if view is None or view.uid != body["uid"] or worker is None:
+        if view is None or worker is None:
             return _say(409, "nothing to do for this pod")
         try:
             answer: web.Response = await handle(engine, worker, view, body)
@@ -106,7 +122,11 @@ class Server:
             return _later(str(error))
         return answer
 
-    async def _lease(self, engine: Engine, worker: RunWorker, pod: PodView, body: LeaseRequest) -> web.Response:
+    async def _lease(
+        self, engine: Engine, worker: RunWorker, pod: PodView | SlotPod, body: LeaseRequest
+    ) -> web.Response:
+        if isinstance(pod, SlotPod):
+            return await slot_calls.lease(engine, worker, pod)
         attempt = pod.attempt_id
         if not _owns(worker, attempt):
             return _say(409, "nothing to do for this pod")
@@ -121,22 +141,37 @@ class Server:
         worker.dirty.set()
         return web.json_response(lease)
 
-    async def _uploads(self, engine: Engine, worker: RunWorker, pod: PodView, body: UploadsRequest) -> web.Response:
+    async def _uploads(
+        self, engine: Engine, worker: RunWorker, pod: PodView | SlotPod, body: UploadsRequest
+    ) -> web.Response:
+        if isinstance(pod, SlotPod):
+            return await slot_calls.uploads(engine, worker, pod, body)
         attempt = pod.attempt_id
         if AttemptId(body["task"], body["attempt"]) != attempt or not _owns(worker, attempt):
-            return _say(409, "this pod does not own the attempt any more")
+            return _say(409, slot_calls.NOT_YOURS)
         keys = {key: names.output_key(worker.uid, attempt.task, attempt.attempt, key) for key in body["outputs"]}
         store = engine.store.store
         urls = {key: store.presign_put(stored, engine.shell.url_seconds) for key, stored in keys.items()}
         return web.json_response({"urls": urls})
 
-    async def _complete(self, engine: Engine, worker: RunWorker, pod: PodView, body: Complete) -> web.Response:
+    async def _holding(self, engine: Engine, worker: RunWorker, pod: PodView | SlotPod, body: Holding) -> web.Response:
+        if isinstance(pod, SlotPod):
+            return await slot_calls.holding(engine, worker, pod, body)
+        attempt = pod.attempt_id
+        mine = AttemptId(body["task"], body["attempt"]) == attempt and _owns(worker, attempt)
+        return web.json_response({}) if mine else _say(409, slot_calls.NOT_YOURS)
+
+    async def _complete(
+        self, engine: Engine, worker: RunWorker, pod: PodView | SlotPod, body: Complete
+    ) -> web.Response:
+        if isinstance(pod, SlotPod):
+            return await slot_calls.complete(engine, worker, pod, body)
         attempt = pod.attempt_id
         if AttemptId(body["task"], body["attempt"]) != attempt:
-            return _say(409, "this pod does not own the attempt any more")
+            return _say(409, slot_calls.NOT_YOURS)
         status = worker.task_status(attempt.task)
         if status is None or status.attempt != attempt.attempt:
-            return _say(409, "this pod does not own the attempt any more")
+            return _say(409, slot_calls.NOT_YOURS)
         if status.phase not in ACTIVE:
             reported = status.phase in (TaskPhase.SUCCEEDED, TaskPhase.FAILED)
             return web.json_response({}) if reported else _say(409, f"the attempt is {status.phase.value}")

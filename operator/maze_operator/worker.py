@@ -6,21 +6,36 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from maze_crds.base import API_VERSION
 from maze_crds.names import EXTERNAL_TASK
 from maze_crds.protocol import Result
-from maze_crds.run import TERMINAL_RUNS, RunSpec, RunStatus, TaskStatus
+from maze_crds.run import TERMINAL_RUNS, DesiredState, RunPhase, RunSpec, RunStatus, TaskStatus
 from maze_io.kube import KubeError, runs_path
 from maze_io.store import StoreError
 from maze_operator.core.admission import ACTIVE
-from maze_operator.core.assignment import external_holder
-from maze_operator.core.plan import attempts_to_look_up, plan
-from maze_operator.core.values import AttemptId, Facts, Plan, PodView, Posted, Refused, Reply, RunView, Started
+from maze_operator.core.deadline import deadline
+from maze_operator.core.plan import plan
+from maze_operator.core.shapes import Shapes
+from maze_operator.core.values import (
+    AttemptId,
+    CreateSlot,
+    Facts,
+    Plan,
+    PodView,
+    Posted,
+    Refused,
+    Reply,
+    RunView,
+    Started,
+)
+from maze_operator.gather import adopt_results, gather
 from maze_operator.inbox import Inbox
 from maze_operator.pages import keep_events, store_pages
+from maze_operator.slots import RunSlots
 from maze_operator.workflows import Resolved, read_spec, resolve, view_run
 
 if TYPE_CHECKING:
@@ -31,6 +46,8 @@ Json = dict[str, Any]
 
 FAST, SLOW = 0.2, 10.0
 """Seconds before a failed step is tried again: first, and at most."""
+PAUSE = 0.5
+"""Seconds in which changes that can wait are collected before the status is written."""
 PAGES_AGAIN = 5.0
 """Seconds before events that the object store did not take are offered to it again."""
 
@@ -65,11 +82,28 @@ class RunWorker:
         self.pods: dict[AttemptId, PodView] = {}
         self.replaced: set[str] = set()
         """UIDs of pods that we have deleted to make them again: they are not lost, whatever a late watch tells."""
-        self._storing: AttemptId | None = None
+        self.slots = RunSlots(engine.core.idle_seconds, self._changed)
+        self.being_stored: AttemptId | None = None
+        self.written_version = ""
+        """resourceVersion of our newest write."""
         self._visitors = 0
         self._generation = 0
         self._spec = RunSpec()
         self._resolved: Resolved | None = None
+        self._shapes: Shapes | None = None
+        self._viewed: tuple[str, RunView] | None = None
+        self._later: asyncio.TimerHandle | None = None
+
+    def _changed(self, at_once: bool) -> None:
+        if at_once:
+            self.dirty.set()
+        else:
+            self.soon()
+
+    def soon(self) -> None:
+        """Plan again within PAUSE: what happens meanwhile is written together."""
+        if self._later is None and not self.dirty.is_set():
+            self._later = asyncio.get_running_loop().call_later(PAUSE, self.dirty.set)
 
     async def work(self) -> None:
         """Until the Run is gone, or has ended and nothing is left to do."""
@@ -82,6 +116,9 @@ class RunWorker:
             except TimeoutError:
                 pass
             self.dirty.clear()
+            if self._later is not None:
+                self._later.cancel()
+                self._later = None
             try:
                 wait = await self.step()
                 delay = FAST
@@ -116,6 +153,7 @@ class RunWorker:
                     done.exception()  # who does not wait for it need not be told
         self.reports.clear()
         self.inbox.close(Gone())
+        self.slots.close()
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -131,11 +169,11 @@ class RunWorker:
     @contextmanager
     def storing(self, attempt: AttemptId) -> Iterator[None]:
         """What is being stored as the result of this attempt counts only once it is posted, right after this."""
-        self._storing = attempt
+        self.being_stored = attempt
         try:
             yield
         finally:
-            self._storing = None
+            self.being_stored = None
             self.dirty.set()
 
     async def post(self, posted: Posted) -> Reply:
@@ -167,32 +205,61 @@ class RunWorker:
         obj = self.engine.runs.get(self.namespace, self.name)
         if obj is None or obj["metadata"]["uid"] != self.uid or "deletionTimestamp" in obj["metadata"]:
             raise Gone
+        version = obj["metadata"]["resourceVersion"]
+        if self._viewed is not None and self._viewed[0] == version:
+            return self._viewed[1]
         generation = obj["metadata"]["generation"]  # grows with every change of the spec
         if generation != self._generation:
             self._spec, problem = read_spec(obj)
             if self._resolved is None or self._resolved.workflow is None:
                 self._resolved = problem
             self._generation = generation
+            self._shapes = None
         if self._resolved is None or (self._resolved.workflow is None and not self._resolved.final):
             self._resolved = await resolve(self.engine.kube, obj, self._spec)
-        return view_run(obj, self._spec, self._resolved)
+        view = replace(view_run(obj, self._spec, self._resolved), shapes=self._find_shapes(self._resolved))
+        if view.workflow is not None or view.problem_final:
+            self._viewed = (version, view)
+        return view
+
+    def _find_shapes(self, resolved: Resolved) -> Shapes | None:
+        workflow = resolved.workflow
+        if workflow is not None and self._shapes is None:
+            self._shapes = Shapes(workflow.spec, self._spec.priority, self.engine.core)
+            for task in workflow.tasks.values():
+                self._shapes.of(task, 1.0)
+        return self._shapes
 
     async def step(self) -> float | None:
         """One reconcile; seconds until the next one is due without a change."""
         view = await self.view()
-        facts = await self._gather(view)
+        opens = self.slots.all_heard and not self.slots.opened
+        if opens and view.status.phase != RunPhase.PENDING:
+            await adopt_results(self, view)
+        facts = await gather(self, view)
         decided = plan(view, self.pods, facts, datetime.now(UTC), self.engine.core)
         status, wait = await self._page_out(decided)
+        self.slots.opened |= opens
+        if view.workflow is not None:
+            self.slots.planned(view, status, _may_lease(view, status))
+        quick = [action for action in decided.actions if isinstance(action, CreateSlot)]
+        executing = asyncio.create_task(self.engine.executor.execute(self, view, quick))
+        try:  # a pod for several tasks needs no intent in the status
+            written = status == view.status or await self._write(view, status)
+        finally:
+            await executing
+        if not written:
+            return 0.0
         if status != view.status:
-            if not await self._write(status):
-                return 0.0
             self.engine.dispatch.count(self.namespace, view.status, status)
+        self.slots.written(facts.slots)
         self.cold = False
         self.ended = status.phase in TERMINAL_RUNS
         self._settle(status, facts)
         self.inbox.answer(zip(facts.posted, decided.replies, strict=False))
-        await self.engine.executor.execute(self, view, decided.actions)
-        return wait
+        slow = [action for action in decided.actions if not isinstance(action, CreateSlot)]
+        await self.engine.executor.execute(self, view, slow)
+        return min((each for each in (wait, self.slots.silence_ends) if each is not None), default=None)
 
     async def _page_out(self, decided: Plan) -> tuple[RunStatus, float | None]:
         """The status that may be written, and when to come back. What the object store does not take stays for a while."""
@@ -209,42 +276,7 @@ class RunWorker:
             return status, PAGES_AGAIN if wait is None else min(PAGES_AGAIN, wait)
         return decided.status, decided.requeue_after
 
-    async def _gather(self, view: RunView) -> Facts:
-        results: dict[AttemptId, Result | None] = {attempt: result for attempt, (result, _) in self.reports.items()}
-        if view.workflow is not None:
-            wanted = attempts_to_look_up(view, self.pods, frozenset(self.known), self.cold) - results.keys()
-            for attempt in wanted - {self._storing}:
-                task, pod = view.workflow.tasks[attempt.task], self.pods.get(attempt)
-                if pod is not None and task.container is not None:
-                    await self.engine.logs.keep(self.uid, attempt, self.namespace, pod.name)
-                found = await self.engine.results.find(self.uid, task, attempt, pod, datetime.now(UTC))
-                if attempt != self._storing:
-                    results[attempt] = found
-        return await self._gather_hands(view, results)
-
-    async def _gather_hands(self, view: RunView, results: dict[AttemptId, Result | None]) -> Facts:
-        """With what concerns the worker that has the Run, or is to have it."""
-        lost, held = False, external_holder(view.spec, view.status)
-        if held is not None:
-            worker, number = held
-            attempt = AttemptId(EXTERNAL_TASK, number)
-            if self.cold and attempt not in results:
-                results[attempt] = await self.engine.results.get(self.uid, attempt)
-            lost = await self.engine.dispatch.is_lost(self.namespace, worker)
-        slot = self.engine.dispatch.slot_for(self.uid) if view.spec.problem_id is not None else None
-        return Facts(
-            results,
-            dict(self.started),
-            dict(self.refused),
-            frozenset(self.known),
-            slot,
-            lost,
-            posted=self.inbox.posted(),
-            delivered=self.delivered,
-            delivery_problem=self.delivery_problem,
-        )
-
-    async def _write(self, status: RunStatus) -> bool:
+    async def _write(self, view: RunView, status: RunStatus) -> bool:
         """Guarded by resourceVersion. False: somebody else wrote first; the cache has their version now."""
         obj = self.engine.runs.get(self.namespace, self.name)
         if obj is None:
@@ -280,6 +312,9 @@ class RunWorker:
                     raise Gone from missing
                 raise
             return False
+        version = self.written_version = written["metadata"]["resourceVersion"]
+        if written["metadata"]["generation"] == view.generation:
+            self._viewed = (version, replace(view, status=status))
         self.engine.runs.put(written)
         return True
 
@@ -300,3 +335,12 @@ class RunWorker:
         for memory in (self.created, self.started, self.refused):
             for attempt in memory.keys() - active:
                 del memory[attempt]
+
+
+def _may_lease(view: RunView, status: RunStatus) -> bool:
+    if status.phase in TERMINAL_RUNS or view.spec.desired_state != DesiredState.RUNNING:
+        return False
+    end = deadline(view.spec, status)
+    if end is not None and datetime.now(UTC) >= end:
+        return False
+    return view.spec.problem_id is None or (status.assignment is not None and status.assignment.internal)

@@ -20,6 +20,11 @@ def at(seconds: float) -> datetime:
 
 
 def python_task(name: str, *after: str, **more: Any) -> dict[str, Any]:
+    """Each attempt has a pod of its own."""
+    return {**shared_task(name, *after), "isolation": "task", **more}
+
+
+def shared_task(name: str, *after: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "python": {"source": "def f(p): return {}"}, "dependsOn": list(after), **more}
 
 

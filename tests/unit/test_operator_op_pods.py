@@ -202,6 +202,6 @@ async def test_a_status_is_read_back_as_it_was_written(op: OpStatus) -> None:
         await here.until(lambda: here.run().get("status", {}).get("tasks"))
         worker = here.engine.ensure_worker(here.run())
         status = RunStatus(op=op)
-        assert await worker._write(status)
+        assert await worker._write(await worker.view(), status)
         assert RunStatus.model_validate(here.run()["status"]) == status
         assert {attempt["number"] for attempt in here.op()["attempts"]} == {one.number for one in op.attempts}

@@ -38,14 +38,10 @@ def choose_admitted(
 
 def choose_skipped(workflow: Workflow, tasks: Mapping[str, TaskStatus]) -> Mapping[str, str]:
     """Pending tasks that can never run → the failed (or cancelled) task they wait for, transitively."""
-    downstream: dict[str, list[str]] = {}
-    for name, upstreams in workflow.dependencies.items():
-        for upstream in upstreams:
-            downstream.setdefault(upstream, []).append(name)
     skipped: dict[str, str] = {}
     queue = [name for name, status in tasks.items() if status.phase in LOST]
     for lost in queue:
-        for name in downstream.get(lost, ()):
+        for name in workflow.downstream.get(lost, ()):
             if name not in skipped and tasks[name].phase == TaskPhase.PENDING:
                 skipped[name] = skipped.get(lost, lost)
                 queue.append(name)

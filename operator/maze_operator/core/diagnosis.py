@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from maze_crds.protocol import Failure
 from maze_crds.run import Cause
-from maze_operator.core.values import STORE_UNAVAILABLE, Ended, PodView, Refused, Settings
+from maze_operator.core.values import STORE_UNAVAILABLE, Ended, PodState, Refused, Settings
 
 _IMAGE_WAITS = {"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "SignatureValidationFailed"}
 _START_WAITS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreCreateHookError"}
@@ -36,7 +36,7 @@ class Wait:
     bound: float | None
 
 
-def diagnose_waiting(pod: PodView, settings: Settings) -> Wait | None:
+def diagnose_waiting(pod: PodState, settings: Settings) -> Wait | None:
     """None: nothing is wrong, it is just starting."""
     if pod.unschedulable is not None:
         return Wait("Unschedulable", pod.unschedulable.message, settings.unschedulable_timeout)
@@ -63,7 +63,7 @@ def diagnose_refused(refused: Refused, settings: Settings) -> Wait:
     return Wait("PodNotCreated", refused.message, settings.container_start_timeout)
 
 
-def diagnose_ended(pod: PodView | None, ended: Ended | None) -> Failure:
+def diagnose_ended(pod: PodState | None, ended: Ended | None) -> Failure:
     """Why a pod is gone that left no result. Both None: the pod itself has vanished."""
     if pod is None or ended is None:
         return failure(Cause.INFRASTRUCTURE, "PodLost", "the pod was deleted before the task ended")

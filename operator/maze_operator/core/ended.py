@@ -6,21 +6,29 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from maze_operator.core.ledger import Ledger
-from maze_operator.core.leftovers import leftover_pods
-from maze_operator.core.values import AttemptId, DeletePod, DeleteRun, Plan, PodView, RunView, Settings
+from maze_operator.core.leftovers import leftover_pods, leftover_slots
+from maze_operator.core.values import AttemptId, DeletePod, DeleteRun, Plan, PodState, PodView, RunView, Settings, Slots
 
 
-def plan_ended(run: RunView, pods: Mapping[AttemptId, PodView], now: datetime, settings: Settings) -> Plan:
+def plan_ended(
+    run: RunView, pods: Mapping[AttemptId, PodView], now: datetime, settings: Settings, slots: Slots | None = None
+) -> Plan:
     """Nothing of the status changes any more."""
     ledger = Ledger(run.status, [task.name for task in run.status.tasks], now)
-    actions = leftover_pods(ledger, pods, now, settings)
-    waits = [settings.exit_grace] if any(pod.ended is None for pod in pods.values()) else []
-    if pods and run.status.completion_time is not None:
-        left = settings.pod_retention - (now - run.status.completion_time).total_seconds()
-        if left <= 0:
-            actions = [DeletePod(pod.name, pod.uid) for pod in pods.values() if not pod.deleting]
+    shared = slots or Slots()
+    actions = leftover_pods(ledger, pods, now, settings) + leftover_slots(ledger, shared)
+    of_run: list[PodState] = [*pods.values(), *shared.pods]
+    waits = [settings.exit_grace] if any(pod.ended is None for pod in of_run) else []
+    if of_run and run.status.completion_time is not None:
+        since = (now - run.status.completion_time).total_seconds()
+        late = since >= settings.exit_grace
+        actions += [
+            DeletePod(pod.name, pod.uid) for pod in shared.pods if pod.alive and (late or pod.uid not in shared.says)
+        ]
+        if since >= settings.pod_retention:
+            actions = [DeletePod(pod.name, pod.uid) for pod in of_run if not pod.deleting]
         else:
-            waits.append(left)
+            waits.append(settings.pod_retention - since)
     ttl, ended = run.spec.ttl_seconds_after_finished, run.status.completion_time
     if ttl is not None and ended is not None and not run.held:
         left = ttl + _held_for_delivery(run, settings) - (now - ended).total_seconds()

@@ -67,17 +67,19 @@ class Ledger:
             cause=None,
             exit_code=None,
             node=None,
+            pod=None,
             start_time=None,
             start_event=None,
         )
 
-    def start(self, name: str, time: datetime, node: str | None) -> None:
+    def start(self, name: str, time: datetime, node: str | None, pod: str | None = None) -> None:
         self._change(
             name,
             TaskPhase.RUNNING,
             start_time=time,
             start_event=self.next_event(),
             node=node,
+            pod=pod,
             reason=None,
             message=None,
         )
@@ -114,6 +116,7 @@ class Ledger:
             reason="RetryBackoff",
             message=f"attempt {task.attempt} failed: {message}"[:TEXT_LIMIT],
             node=None,
+            pod=None,
             start_time=None,
             start_event=None,
             scheduled_time=None,

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from maze_crds.run import Cause, TaskPhase, TaskStatus
 from maze_operator.core.admission import ACTIVE
 from maze_operator.core.ledger import Ledger
-from maze_operator.core.values import Action, AttemptId, DeletePod, PodView, Settings
+from maze_operator.core.values import Action, AttemptId, DeletePod, PodView, Settings, Slots
 
 _SELF_REPORTED = (Cause.USER_ERROR, Cause.OUT_OF_MEMORY, Cause.STORAGE)
 """Causes that a runner tells of before it exits."""
@@ -25,6 +25,18 @@ def leftover_pods(ledger: Ledger, pods: Mapping[AttemptId, PodView], now: dateti
             continue
         exiting = _exiting_since(task, attempt.attempt) if task is not None else None
         if exiting is None or now - exiting >= timedelta(seconds=settings.exit_grace):
+            found.append(DeletePod(pod.name, pod.uid))
+    return found
+
+
+def leftover_slots(ledger: Ledger, slots: Slots) -> list[Action]:
+    """Living slot pods that work on what is not wanted any more. Those that have nothing to do are told to end when they ask."""
+    found: list[Action] = []
+    for pod in slots.pods:
+        held = slots.says.get(pod.uid)
+        task = ledger.tasks.get(held.task) if held is not None else None
+        lost = held is not None and (task is None or task.phase not in ACTIVE or task.attempt != held.attempt)
+        if pod.alive and (lost or pod.uid in slots.doomed):
             found.append(DeletePod(pod.name, pod.uid))
     return found
 

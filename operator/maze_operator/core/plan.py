@@ -12,6 +12,8 @@ asks for it again. Hence
 - a result, reported or found in the object store, beats whatever the pod says.
 
 A Run with a problemId has its workflow executed only while an internal worker has it: core/assignment.py goes first.
+A task that shares pods with others has none of its own. In phase Starting it waits for one of its shape (core/slots.py makes
+them), and what pods make of it comes as facts.slots.happened (core/desk.py), in its order.
 An OpRun has a history of its own around all this: core/oprun.py.
 A Run that has ended, or has no workflow, is planned in core/ended.py and core/unresolved.py.
 
@@ -24,7 +26,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from maze_crds.protocol import Failure
+from maze_crds.protocol import Failure, Result
 from maze_crds.run import (
     TERMINAL_RUNS,
     TIMED_OUT,
@@ -41,44 +43,68 @@ from maze_operator.core.deadline import deadline, overdue_text, overdue_time, ru
 from maze_operator.core.diagnosis import Wait, diagnose_ended, diagnose_refused, diagnose_waiting, failure
 from maze_operator.core.ended import plan_ended
 from maze_operator.core.ledger import Ledger
-from maze_operator.core.leftovers import leftover_pods
+from maze_operator.core.leftovers import leftover_pods, leftover_slots
 from maze_operator.core.oprun import plan_op
 from maze_operator.core.outcome import count, finish, judge
-from maze_operator.core.retry import memory_scale, op_retry_delay, retry_delay
+from maze_operator.core.retry import op_retry_delay, retry_delay, task_memory_scale
+from maze_operator.core.shapes import Shapes
+from maze_operator.core.slots import REFUSED_RETRY, ShapePlan, plan_shape
 from maze_operator.core.unresolved import plan_unresolved
 from maze_operator.core.values import (
     Action,
     AttemptId,
     CreatePod,
+    CreateSlot,
     Facts,
+    Happened,
+    Hold,
     Plan,
     PodView,
     ReplacePod,
     RunView,
     Settings,
+    Shape,
+    Slots,
     Workflow,
 )
 
-REFUSED_RETRY = 5.0
-"""Seconds between two tries to create a pod that the API server did not take."""
+LEASE_LOST = "the pod that had the task does not know of it any more"
 
 Pods = Mapping[AttemptId, PodView]
 
 
-def attempts_to_look_up(run: RunView, pods: Pods, known: frozenset[AttemptId], cold: bool) -> frozenset[AttemptId]:
+def attempts_to_look_up(
+    run: RunView, pods: Pods, known: frozenset[AttemptId], cold: bool, slots: Slots | None = None
+) -> frozenset[AttemptId]:
     """Active attempts that may have left a result: their pod has ended or is missing.
 
     cold: this process has not planned for the Run before, so a missing pod may have come and gone.
     """
+    if run.workflow is None:
+        return frozenset()
     found = set()
+    in_hand = _in_hand(slots or Slots())
+    living = {pod.name for pod in slots.pods if pod.alive} if slots and slots.silent else set()
     for task in run.status.tasks:
-        if task.phase in ACTIVE:
-            attempt = AttemptId(task.name, task.attempt)
-            pod = pods.get(attempt)
-            gone = pod is None and (cold or attempt in known or task.phase == TaskPhase.RUNNING)
-            if gone or (pod is not None and pod.ended is not None):
+        if task.phase not in ACTIVE:
+            continue
+        attempt = AttemptId(task.name, task.attempt)
+        if effective.shares_pods(run.workflow.tasks[task.name], run.workflow.spec):
+            if task.phase == TaskPhase.RUNNING and attempt not in in_hand and task.pod not in living:
                 found.add(attempt)
+            continue
+        pod = pods.get(attempt)
+        gone = pod is None and (cold or attempt in known or task.phase == TaskPhase.RUNNING)
+        if gone or (pod is not None and pod.ended is not None):
+            found.add(attempt)
     return frozenset(found)
+
+
+def _in_hand(slots: Slots) -> set[AttemptId]:
+    """Attempts that a living slot pod works on, or of which more is known than the status says."""
+    alive = {pod.uid for pod in slots.pods if pod.ended is None}
+    held = {attempt for uid, attempt in slots.says.items() if attempt is not None and uid in alive}
+    return held | {each.attempt_id for each in slots.happened}
 
 
 def plan(run: RunView, pods: Pods, facts: Facts, now: datetime, settings: Settings) -> Plan:
@@ -87,7 +113,7 @@ def plan(run: RunView, pods: Pods, facts: Facts, now: datetime, settings: Settin
         own = replace(settings, exit_grace=settings.op_exit_grace)
         return plan_op(run, pods, facts, now, own, lambda view, known: _plan_workflow(view, pods, known, now, own))
     if run.status.phase in TERMINAL_RUNS:
-        return plan_ended(run, pods, now, settings)
+        return plan_ended(run, pods, now, settings, facts.slots)
     if run.spec.problem_id is None:
         return _plan_workflow(run, pods, facts, now, settings)
     step = advance(run, facts, now, settings)
@@ -121,15 +147,17 @@ class _Planner:
         self.over = self.end is not None and now >= self.end
         self.actions: list[Action] = []
         self.wake: float | None = None
+        self.shapes = run.shapes or Shapes(workflow.spec, run.spec.priority, settings)
+        self.in_hand = _in_hand(facts.slots)
 
     def make(self) -> Plan:
         if self.run.status.start_time is None:
             self.ledger.next_event()
+        for happened in self.facts.slots.happened:
+            self._note(happened)
         cancelled = self.run.spec.desired_state == DesiredState.CANCELLED
         if not (cancelled and self.run.spec.op_run):  # who cancels an OpRun is told at once that it is cancelled
-            for name in self.workflow.tasks:
-                if self.ledger.tasks[name].phase in ACTIVE:
-                    self._observe(name)
+            self._observe_all()
         if cancelled:
             self._cancel()
         for name, culprit in choose_skipped(self.workflow, self.ledger.tasks).items():
@@ -137,7 +165,10 @@ class _Planner:
         if self.over:
             self._cut()
         self._admit()
+        if self.run.spec.desired_state == DesiredState.RUNNING:
+            self._find_slots()
         self.actions += leftover_pods(self.ledger, self.pods, self.now, self.settings)
+        self.actions += leftover_slots(self.ledger, self.facts.slots)
         status = self._status(cancelled)
         if status.phase in TERMINAL_RUNS:
             self._wake_in(0.0)
@@ -147,6 +178,94 @@ class _Planner:
             self._wake_in((self.end - self.now).total_seconds())
         return Plan(status, tuple(self.actions), self.wake)
 
+    def _observe_all(self) -> None:
+        for name in self.workflow.tasks:
+            if self.ledger.tasks[name].phase not in ACTIVE:
+                continue
+            if self._shape(name) is None:
+                self._observe(name)
+            else:
+                self._observe_shared(name)
+
+    def _shape(self, name: str) -> Shape | None:
+        task = self.ledger.tasks[name]
+        return self.shapes.of(self.workflow.tasks[name], task_memory_scale(self.workflow, task))
+
+    def _note(self, happened: Happened) -> None:
+        """What slot pods have made of an attempt. An attempt that is not the current one (any more) is passed over."""
+        attempt = happened.attempt_id
+        task = self.ledger.tasks.get(attempt.task)
+        if task is None:
+            return
+        if task.phase == TaskPhase.PENDING and task.attempt + 1 == attempt.attempt:
+            self.ledger.admit(attempt.task)
+            task = self.ledger.tasks[attempt.task]
+        if task.phase not in ACTIVE or task.attempt != attempt.attempt:
+            return
+        if isinstance(happened, Hold):
+            if task.phase == TaskPhase.STARTING:
+                self.ledger.start(attempt.task, happened.time, happened.node, happened.pod)
+        else:
+            self._end(attempt.task, happened.result)
+
+    def _end(self, name: str, result: Result) -> None:
+        self.ledger.ensure_started(name)
+        if "failure" in result:
+            self._fail(name, result["failure"])
+        else:
+            self.ledger.succeed(name)
+
+    def _observe_shared(self, name: str) -> None:
+        task = self.ledger.tasks[name]
+        attempt = AttemptId(name, task.attempt)
+        slots = self.facts.slots
+        result = self.facts.results.get(attempt)
+        if result is not None:
+            self._end(name, result)
+        elif task.phase == TaskPhase.STARTING or attempt in self.in_hand:
+            self._overdue(name)
+        elif attempt in self.facts.results:
+            pod = next((pod for pod in slots.pods if pod.name == task.pod), None)
+            if pod is not None and pod.ended is None and not pod.deleting:
+                self._fail(name, failure(Cause.INFRASTRUCTURE, "LeaseLost", LEASE_LOST))
+            else:
+                self._fail(name, diagnose_ended(pod, pod.ended if pod else None))
+        else:
+            self._overdue(name)
+
+    def _find_slots(self) -> None:
+        """Pods for the tasks that wait for one."""
+        slots = self.facts.slots
+        if slots.silent:  # one of them may have what seems to wait
+            return
+        waiting: dict[str, tuple[Shape, list[str]]] = {}
+        for name, task in self.ledger.tasks.items():
+            shape = self._shape(name) if task.phase == TaskPhase.STARTING else None
+            if shape is not None:
+                waiting.setdefault(shape.key, (shape, []))[1].append(name)
+        taken = {pod.slot for pod in slots.pods}
+        room = self.settings.pods_per_run - sum(pod.alive for pod in slots.pods)
+        for shape, tasks in waiting.values():
+            made = plan_shape(shape, len(tasks), slots, room, taken, self.now, self.settings)
+            self._apply(made, tasks)
+            new = [action for action in made.actions if isinstance(action, CreateSlot)]
+            taken |= {action.slot for action in new}
+            room -= len(new)
+
+    def _apply(self, made: ShapePlan, tasks: list[str]) -> None:
+        self.actions += made.actions
+        if made.wake is not None:
+            self._wake_in(made.wake)
+        if made.failure is not None:
+            self._wake_in(0.0)
+        for name in tasks[:1] if made.only_first else tasks:
+            if made.failure is not None:
+                self._fail(name, made.failure)
+            elif made.wait is not None:
+                self._waits(name, made.wait if made.dated else replace(made.wait, bound=None))
+            else:
+                self.ledger.clear_reason(name)
+
     def _observe(self, name: str) -> None:
         task = self.ledger.tasks[name]
         attempt = AttemptId(name, task.attempt)
@@ -154,11 +273,7 @@ class _Planner:
         self._note_start(name, attempt, pod)
         result = self.facts.results.get(attempt)
         if result is not None:
-            self.ledger.ensure_started(name)
-            if "failure" in result:
-                self._fail(name, result["failure"])
-            else:
-                self.ledger.succeed(name)
+            self._end(name, result)
         elif pod is None:
             self._observe_missing(name, attempt)
         elif pod.ended is not None:
@@ -172,10 +287,11 @@ class _Planner:
             return
         started = self.facts.started.get(attempt)
         if started is not None:
-            self.ledger.start(name, started.time, started.node or (pod.node if pod else None))
+            node = started.node or (pod.node if pod else None)
+            self.ledger.start(name, started.time, node, pod.name if pod else None)
         elif pod is not None and pod.running_since is not None and self.workflow.tasks[name].container is not None:
             # The kubelet's clock has whole seconds only, so it may lie before what this start waited for.
-            self.ledger.start(name, self.now, pod.node)
+            self.ledger.start(name, self.now, pod.node, pod.name)
 
     def _observe_missing(self, name: str, attempt: AttemptId) -> None:
         phase = self.ledger.tasks[name].phase
@@ -263,7 +379,8 @@ class _Planner:
         admitted, reasons = choose_admitted(self.workflow, self.ledger.tasks, parallelism, suspended, self.now)
         for name in admitted:
             self.ledger.admit(name)
-            self._create(AttemptId(name, self.ledger.tasks[name].attempt))
+            if self._shape(name) is None:
+                self._create(AttemptId(name, self.ledger.tasks[name].attempt))
         for name, reason in reasons.items():
             self.ledger.explain(name, reason, None)
             retry_time = self.ledger.tasks[name].retry_time
@@ -271,8 +388,7 @@ class _Planner:
                 self._wake_in((retry_time - self.now).total_seconds())
 
     def _create(self, attempt: AttemptId) -> None:
-        policy = effective.retry_policy(self.workflow.tasks[attempt.task], self.workflow.spec)
-        scale = memory_scale(policy, self.ledger.tasks[attempt.task].failed_attempts)
+        scale = task_memory_scale(self.workflow, self.ledger.tasks[attempt.task])
         self.actions.append(CreatePod(attempt, scale))
 
     def _exiting(self) -> bool:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from maze_crds import names
-from maze_operator.core.values import AttemptId, Ended, PodView, Waiting
+from maze_operator.core.values import AttemptId, Ended, PodView, SlotPod, Waiting
 
 Json = dict[str, Any]
 
@@ -18,28 +18,42 @@ def run_uid_of(pod: Json) -> str | None:
 
 def view_pod(pod: Json) -> PodView | None:
     """None: not a pod of an attempt (labels missing or not ours)."""
-    metadata = pod["metadata"]
-    labels = metadata.get("labels") or {}
+    labels = pod["metadata"].get("labels") or {}
     task, attempt = labels.get(names.LABEL_TASK), labels.get(names.LABEL_ATTEMPT, "")
     if not task or not attempt.isdigit():
         return None
-    status = pod.get("status") or {}
+    return PodView(attempt_id=AttemptId(task, int(attempt)), **_state(pod))
+
+
+def view_slot(pod: Json) -> SlotPod | None:
+    """None: not a pod that serves several tasks of a Run."""
+    metadata = pod["metadata"]
+    labels = metadata.get("labels") or {}
+    shape, slot = labels.get(names.LABEL_SHAPE), labels.get(names.LABEL_SLOT, "")
+    if not shape:
+        return None
+    created = parse_time(metadata["creationTimestamp"])
+    return SlotPod(shape=shape, slot=int(slot) if slot.isdigit() else 0, created=created, **_state(pod))
+
+
+def _state(pod: Json) -> Json:
+    """The fields of a PodState."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
     container: Json = next(iter(status.get("containerStatuses") or ()), {})
     state = container.get("state") or {}
     running = state.get("running")
-    return PodView(
-        name=metadata["name"],
-        attempt_id=AttemptId(task, int(attempt)),
-        uid=metadata["uid"],
-        node=status.get("hostIP"),
-        deleting="deletionTimestamp" in metadata,
-        unschedulable=_unschedulable(status),
-        waiting=_waiting(state),
-        running_since=parse_time(running["startedAt"]) if running and running.get("startedAt") else None,
-        ended=_ended(status, state),
-        priority_class=pod["spec"].get("priorityClassName"),
-        resource_version=metadata.get("resourceVersion", ""),
-    )
+    return {
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "node": status.get("hostIP"),
+        "deleting": "deletionTimestamp" in metadata,
+        "unschedulable": _unschedulable(status),
+        "waiting": _waiting(state),
+        "running_since": parse_time(running["startedAt"]) if running and running.get("startedAt") else None,
+        "ended": _ended(status, state),
+        "priority_class": pod["spec"].get("priorityClassName"),
+        "resource_version": metadata.get("resourceVersion", ""),
+    }
 
 
 def parse_time(text: str) -> datetime:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from maze_crds.run import Cause, FailedAttempt
+from maze_crds.run import Cause, FailedAttempt, TaskStatus
 from maze_crds.workflow import Retry
+from maze_operator.core import effective
+from maze_operator.core.values import Workflow
 
 _BUDGET = {
     Cause.USER_ERROR: "limit",
@@ -64,6 +66,14 @@ def retry_delay(policy: Retry, earlier: Sequence[FailedAttempt], cause: Cause, r
 def _backoff(policy: Retry, used: int) -> float:
     delay: float = min(policy.backoff_seconds * policy.backoff_factor**used, policy.max_backoff_seconds)
     return delay
+
+
+def task_memory_scale(workflow: Workflow, status: TaskStatus) -> float:
+    """How many times the asked memory the next, or current, attempt gets."""
+    if not status.failed_attempts:
+        return 1.0
+    policy = effective.retry_policy(workflow.tasks[status.name], workflow.spec)
+    return memory_scale(policy, status.failed_attempts)
 
 
 def memory_scale(policy: Retry, earlier: Sequence[FailedAttempt]) -> float:

@@ -29,6 +29,10 @@ class Shapes:
         self._found: dict[str, Shape | None] = {}
         self._of: dict[tuple[str, float], Shape | None] = {}
 
+    def all(self) -> list[Shape]:
+        """Those that were asked for so far."""
+        return [shape for shape in self._found.values() if shape is not None]
+
     def of(self, task: Task, memory_scale: float) -> Shape | None:
         """None: each attempt gets a pod of its own, also where the settings can't give what the task asks for."""
         known = (task.name, memory_scale)

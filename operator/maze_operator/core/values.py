@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -122,12 +122,11 @@ class Ended:
     """When its container did, in whole seconds."""
 
 
-@dataclass(frozen=True)
-class PodView:
+@dataclass(frozen=True, kw_only=True)
+class PodState:
     """What the core needs to know of one pod."""
 
     name: str
-    attempt_id: AttemptId
     uid: str = ""
     node: str | None = None
     deleting: bool = False
@@ -137,6 +136,78 @@ class PodView:
     ended: Ended | None = None
     priority_class: str | None = None
     resource_version: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodView(PodState):
+    """The pod of one attempt."""
+
+    attempt_id: AttemptId
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotPod(PodState):
+    """A pod that serves tasks of its Run that have this shape (Shape.key), one after the other.
+
+    slot: its number; 0 for a spare that was claimed.
+    """
+
+    shape: str
+    slot: int = 0
+    created: datetime
+
+    @property
+    def alive(self) -> bool:
+        return self.ended is None and not self.deleting
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A slot pod has an attempt, since `time`."""
+
+    attempt_id: AttemptId
+    uid: str
+    pod: str
+    node: str | None
+    time: datetime
+
+
+@dataclass(frozen=True)
+class Reported:
+    """How an attempt ended in a slot pod."""
+
+    attempt_id: AttemptId
+    result: Result
+
+
+Happened = Hold | Reported
+"""What has become of an attempt in a slot pod: it was leased, or it has ended."""
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The slot pods of a Run, and what is known of them beside their objects. Keys are uids of pods, or Shape.key.
+
+    says: pods that have been heard from, and what each works on.
+    leaving: pods that have been told to end.
+    silent: pods that must be heard from before anything is leased, because this process has just started.
+    doomed: pods that must go: silent for too long, or at work on what the Run does not want any more.
+    accounted: ended pods that a plan has seen before.
+    spares: how many could be claimed.
+    paces: seconds that tasks take lately.
+    happened: what the status does not say yet, in its order.
+    """
+
+    pods: tuple[SlotPod, ...] = ()
+    says: Mapping[str, AttemptId | None] = field(default_factory=dict)
+    leaving: frozenset[str] = frozenset()
+    silent: frozenset[str] = frozenset()
+    doomed: frozenset[str] = frozenset()
+    accounted: frozenset[str] = frozenset()
+    spares: Mapping[str, int] = field(default_factory=dict)
+    paces: Mapping[str, float] = field(default_factory=dict)
+    refused: Mapping[str, Refused] = field(default_factory=dict)
+    happened: tuple[Happened, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -220,6 +291,7 @@ class Facts:
     posted: tuple[Posted, ...] = ()
     delivered: int | None = None
     delivery_problem: str | None = None
+    slots: Slots = field(default_factory=lambda: Slots())
 
 
 @dataclass(frozen=True)
@@ -229,14 +301,16 @@ class Workflow:
     spec: WorkflowSpec
     tasks: Mapping[str, Task]
     dependencies: Mapping[str, frozenset[str]]
+    downstream: Mapping[str, Sequence[str]]
 
     @classmethod
     def of(cls, spec: WorkflowSpec) -> Workflow:
-        return cls(
-            spec=spec,
-            tasks={task.name: task for task in spec.tasks},
-            dependencies={task.name: dependencies(task) for task in spec.tasks},
-        )
+        needs = {task.name: dependencies(task) for task in spec.tasks}
+        downstream: dict[str, list[str]] = {}
+        for name, upstreams in needs.items():
+            for upstream in upstreams:
+                downstream.setdefault(upstream, []).append(name)
+        return cls(spec, {task.name: task for task in spec.tasks}, needs, downstream)
 
 
 @dataclass(frozen=True)
@@ -271,6 +345,14 @@ class CreatePod:
 
 
 @dataclass(frozen=True)
+class CreateSlot:
+    """One more pod for tasks of this shape: a new one with this number, or a spare (0)."""
+
+    shape: Shape
+    slot: int
+
+
+@dataclass(frozen=True)
 class DeletePod:
     name: str
     uid: str
@@ -292,7 +374,7 @@ class DeleteRun:
     pass
 
 
-Action = CreatePod | DeletePod | ReplacePod | DeleteRun
+Action = CreatePod | CreateSlot | DeletePod | ReplacePod | DeleteRun
 
 
 @dataclass(frozen=True)

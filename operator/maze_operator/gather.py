@@ -1,0 +1,80 @@
+"""What a plan of one Run is told beside the objects: reports, results in the object store, the word of pods."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from maze_crds import names
+from maze_crds.protocol import Result
+from maze_crds.run import TERMINAL_TASKS, TaskPhase
+from maze_operator.core.assignment import external_holder
+from maze_operator.core.plan import attempts_to_look_up
+from maze_operator.core.values import AttemptId, Facts, RunView
+
+if TYPE_CHECKING:
+    from maze_operator.worker import RunWorker
+
+
+async def gather(worker: RunWorker, view: RunView) -> Facts:
+    """Facts as of now; the caller says which of them the status then holds."""
+    engine, slots = worker.engine, worker.slots
+    now = datetime.now(UTC)
+    spares = (
+        {shape.key: engine.spares.available(view.namespace, shape) for shape in view.shapes.all()}
+        if view.shapes
+        else {}
+    )
+    said = slots.facts(spares, now)
+    results: dict[AttemptId, Result | None] = {attempt: result for attempt, (result, _) in worker.reports.items()}
+    if view.workflow is not None:
+        wanted = attempts_to_look_up(view, worker.pods, frozenset(worker.known), worker.cold, said) - results.keys()
+        for attempt in wanted - {worker.being_stored}:
+            task, pod = view.workflow.tasks[attempt.task], worker.pods.get(attempt)
+            if pod is not None and task.container is not None:
+                await engine.logs.keep(worker.uid, attempt, worker.namespace, pod.name)
+            found = await engine.results.find(worker.uid, task, attempt, pod, now)
+            if attempt != worker.being_stored:
+                results[attempt] = found
+    lost, held = False, external_holder(view.spec, view.status)
+    if held is not None:
+        who, number = held
+        attempt = AttemptId(names.EXTERNAL_TASK, number)
+        if worker.cold and attempt not in results:
+            results[attempt] = await engine.results.get(worker.uid, attempt)
+        lost = await engine.dispatch.is_lost(worker.namespace, who)
+    slot = engine.dispatch.slot_for(worker.uid) if view.spec.problem_id is not None else None
+    return Facts(
+        results,
+        dict(worker.started),
+        dict(worker.refused),
+        frozenset(worker.known),
+        slot,
+        lost,
+        posted=worker.inbox.posted(),
+        delivered=worker.delivered,
+        delivery_problem=worker.delivery_problem,
+        slots=said,
+    )
+
+
+async def adopt_results(worker: RunWorker, view: RunView) -> None:
+    """Ends of attempts that a former operator was told of and has not written: the object store has their results.
+
+    Raises:
+        StoreError: it can't be asked.
+    """
+    desk = worker.slots.desk
+    waits = {}
+    for task in view.status.tasks:
+        if task.phase not in TERMINAL_TASKS:
+            attempt = AttemptId(task.name, task.attempt + (task.phase == TaskPhase.PENDING))
+            if attempt not in desk.holds and not desk.ended_here(attempt):
+                waits[names.result_key(worker.uid, attempt.task, attempt.attempt)] = attempt
+    if not waits:
+        return
+    there = [key for key in await worker.engine.store.list_keys(names.run_prefix(worker.uid)) if key in waits]
+    found = [(waits[key], await worker.engine.results.get(worker.uid, waits[key])) for key in there]
+    ended = [(attempt, result) for attempt, result in found if result is not None and attempt not in desk.holds]
+    for attempt, result in sorted(ended, key=lambda each: each[1]["completionTime"]):
+        desk.learn(attempt, result)
