@@ -174,7 +174,7 @@ async def test_an_end_without_an_attempt_is_of_the_one_that_has_just_begun() -> 
         await here.until(lambda: here.pod())
         here.world.open.clear()
         end = asyncio.create_task(here.say("COMPLETED", payload={"outputs": {"a": 1}}))
-        await here.until(lambda: here.engine.ensure_worker(here.run())._storing)
+        await here.until(lambda: here.engine.ensure_worker(here.run()).being_stored)
         failed = asyncio.create_task(here.say("FAILED"))
         await here.until(lambda: here.engine.ensure_worker(here.run()).inbox.posted())
         here.world.open.set()
