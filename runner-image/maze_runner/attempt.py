@@ -9,9 +9,11 @@ import os
 import time
 
 from maze_runner import child
-from maze_runner.cgroup import oom_kills
+from maze_runner.cgroup import oom_kills, wait_for_limits
 from maze_runner.classify import classify_end, refuse_version
 from maze_runner.failures import INFRASTRUCTURE, USER_ERROR, Failed, build_failure
+from maze_runner.folders import remove_tree
+from maze_runner.holding import Holding
 from maze_runner.limits import LOG_TRIES, RESULT_LIMIT
 from maze_runner.operator import PYTHON
 from maze_runner.outputs import store_outputs
@@ -20,12 +22,14 @@ from maze_runner.process import Child
 from maze_runner.retry import log, retry
 from maze_runner.signals import Terminated
 from maze_runner.spool import Spool
-from maze_runner.wire import HttpError, forget_client
+from maze_runner.warmup import preload
+from maze_runner.wire import HttpError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional
 
+    from maze_runner.live import Live
     from maze_runner.operator import Operator
     from maze_runner.signals import Signals
     from maze_runner.wire import Connections
@@ -36,16 +40,22 @@ if TYPE_CHECKING:
 class Attempt:
     """Works in a directory of its own: `work` is the task's, `files` holds code, inputs, outputs and the log."""
 
-    def __init__(self, lease: Json, base: str, operator: Operator, connections: Connections, signals: Signals) -> None:
+    def __init__(
+        self,
+        lease: Json,
+        base: str,
+        live: Live,
+        operator: Operator,
+        connections: Connections,
+        signals: Signals,
+    ) -> None:
         self._lease, self._operator, self._connections, self._signals = lease, operator, connections, signals
         self._folder = f"{base}/maze-{os.urandom(6).hex()}"
         self._work, self._files = f"{self._folder}/work", f"{self._folder}/files"
-        for path in (self._folder, self._work, self._files):
-            os.mkdir(path, 0o700)
-        self._spool = Spool(f"{self._files}/log")
+        self._live, self._spool = live, Spool(f"{self._files}/log", live)
 
-    def execute(self) -> None:
-        """Run the task, store and report how it ended.
+    def execute(self) -> Optional[Json]:
+        """Run the task, store and report how it ended. Returns the next lease, if the operator gave one.
 
         Raises:
             NotOurs, Refused: see Operator.
@@ -65,14 +75,13 @@ class Attempt:
             self._signals.reporting = True
             result["failure"] = build_failure(INFRASTRUCTURE, "DiskFailed", f"in the work directory: {error}")
         result["completionTime"] = now()
-        self._report(result)
+        completed = self._report(result)
         self._signals.reporting = False
+        return completed.get("next")
 
     def remove(self) -> None:
-        import shutil
-
         self._spool.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_tree(self._folder)
 
     def _run(self) -> List[Json]:
         """The outputs that the child left.
@@ -81,13 +90,18 @@ class Attempt:
             Failed: how the attempt failed.
         """
         lease = self._lease
+        if "marker" in lease:
+            self._live.mark(lease["marker"])
+        for path in (self._folder, self._work, self._files):
+            os.mkdir(path, 0o700)
         limit: Optional[float] = lease.get("timeoutSeconds")
         deadline = None if limit is None else time.monotonic() + limit
         refused = refuse_version(lease.get("pythonVersion"), PYTHON) if "code" in lease else None
         if refused is not None:
             raise failed(refused)
         files = fetch_payloads(lease, self._files, self._connections, deadline)
-        _import_for(lease)
+        preload(_needed(lease))
+        wait_for_limits(lease.get("limits", {}))
         kills = oom_kills()
         status, over_time = self._supervise(files, deadline)
         outcome = self._outcome()
@@ -101,7 +115,7 @@ class Attempt:
     def _supervise(self, files: Dict[str, str], deadline: Optional[float]) -> Any:
         process = Child(lambda: self._in_child(files), self._signals)
         try:
-            ended = process.supervise(self._spool, deadline)
+            ended = process.supervise(self._spool, deadline, Holding(self._operator, self._lease))
             self._signals.reporting = True
             return ended
         except Terminated:
@@ -113,7 +127,6 @@ class Attempt:
     def _in_child(self, files: Dict[str, str]) -> None:
         self._connections.close()
         self._spool.close()
-        forget_client()
         child.run(self._lease, files, self._work, self._files)
 
     def _outcome(self) -> Optional[Json]:
@@ -124,7 +137,7 @@ class Attempt:
             return None
         return outcome
 
-    def _report(self, result: Json) -> None:
+    def _report(self, result: Json) -> Json:
         """The log may be lost; the result must be stored before it is reported."""
         self._spool.close()
         if self._spool.size:
@@ -140,8 +153,10 @@ class Attempt:
             body = encode_result(result)
         headers = {"Content-Type": "application/json"}
         retry("storing the result", lambda: self._connections.call("PUT", self._lease["resultUrl"], body, headers))
-        self._operator.complete(self._lease, result)
+        return self._operator.complete(self._lease, result)
 
+
+CHILD = ("faulthandler", "types", "importlib.machinery", "linecache", "site")
 
 _TOO_MANY = (
     f"the descriptions of all outputs are larger than {RESULT_LIMIT // 1024**2} MiB; return fewer outputs,"
@@ -149,11 +164,9 @@ _TOO_MANY = (
 )
 
 
-def _import_for(lease: Json) -> None:
-    """What the child will need is imported before the fork, so that the next child has it, too."""
-    given = lease["inputs"].values()
-    if "code" in lease or any(each.get("encoding") == "pickle" for each in given):
-        import cloudpickle  # noqa: F401
+def _needed(lease: Json) -> List[str]:
+    """Modules that the child will import, and that all later ones have when this process does."""
+    return [*CHILD, *(("pickle",) if "code" in lease else ("ast",)), "cloudpickle", *lease.get("imports", ())]
 
 
 def failed(failure: Json) -> Failed:

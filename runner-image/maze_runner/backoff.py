@@ -9,15 +9,16 @@ if TYPE_CHECKING:
     from typing import Optional
 
 
-def plan_delay(tries: int, chance: float, retry_after: Optional[str] = None) -> float:
-    """Seconds to wait after the `tries`-th failure (from 1): doubling, with jitter; a server's Retry-After wins.
+def plan_delay(tries: int, chance: float, retry_after: Optional[str] = None, longest: float = BACKOFF_LAST) -> float:
+    """Seconds to wait after the `tries`-th failure (from 1): doubling up to `longest`, with jitter; a server's Retry-After
+    wins.
 
     `chance` is a random number in [0, 1); it takes away up to half, so that pods do not come back all at once.
     """
     if retry_after is not None and retry_after.strip().isdigit():
         return min(float(retry_after), RETRY_AFTER_LAST)
-    longest = min(BACKOFF_FIRST * 2.0 ** min(tries - 1, 30), BACKOFF_LAST)
-    return longest * (1 - chance / 2)
+    full = min(BACKOFF_FIRST * 2.0 ** min(tries - 1, 30), longest)
+    return full * (1 - chance / 2)
 
 
 def is_transient(status: int) -> bool:

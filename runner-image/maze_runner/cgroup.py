@@ -1,22 +1,24 @@
-"""How often the kernel killed a process of this container for lack of memory."""
+"""The limits of this container that are in force, and how often the kernel killed for lack of memory."""
 
 from __future__ import annotations
 
+import os
+import time
+
+from maze_runner.failures import INFRASTRUCTURE, Failed
+from maze_runner.limits import LIMITS_PATIENCE, LIMITS_POLL
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import List
+    from typing import Dict, List, Optional, Tuple
 
 ROOT = "/sys/fs/cgroup"
 
 
 def oom_kills(root: str = ROOT, membership: str = "/proc/self/cgroup") -> int:
     """The count so far, 0 where it can't be read. Only its growth means something."""
-    try:
-        with open(membership) as file:
-            lines = file.read().splitlines()
-    except OSError:
-        lines = []
-    return sum(_first_count(paths) for paths in candidates(lines, root))
+    found = (_first_text(paths) for paths in candidates(_lines(membership), root))
+    return sum(parse_oom_kill(text) for text in found if text is not None)
 
 
 def candidates(lines: List[str], root: str) -> List[List[str]]:
@@ -25,29 +27,40 @@ def candidates(lines: List[str], root: str) -> List[List[str]]:
     `lines` are those of /proc/self/cgroup. Inside a container the path in them may be the host's, which is not mounted:
     then the root of the mount is this container's own group.
     """
-    unified, memory = "/", "/"
+    return [new_files(lines, root, "memory.events"), old_files(lines, root, "memory", "memory.oom_control")]
+
+
+def new_files(lines: List[str], root: str, name: str) -> List[str]:
+    """Where a file of version 2 may be, in the order of looking."""
+    own = _group(lines, "")
+    return [f"{root}{own}/{name}", f"{root}/unified{own}/{name}", f"{root}/{name}"]
+
+
+def old_files(lines: List[str], root: str, controller: str, name: str) -> List[str]:
+    """The same of version 1."""
+    return [f"{root}/{controller}{_group(lines, controller)}/{name}", f"{root}/{controller}/{name}"]
+
+
+def _group(lines: List[str], controller: str) -> str:
     for line in lines:
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if controllers == "":
-            unified = path
-        elif "memory" in controllers.split(","):
-            memory = path
-    own, old = unified.rstrip("/"), memory.rstrip("/")
-    return [
-        [f"{root}{own}/memory.events", f"{root}/unified{own}/memory.events", f"{root}/memory.events"],
-        [f"{root}/memory{old}/memory.oom_control", f"{root}/memory/memory.oom_control"],
-    ]
+        if controller in controllers.split(","):
+            return path.rstrip("/")
+    return ""
 
 
-def _first_count(paths: List[str]) -> int:
+def _lines(membership: str) -> List[str]:
+    return (_first_text([membership]) or "").splitlines()
+
+
+def _first_text(paths: List[str]) -> Optional[str]:
     for path in paths:
         try:
             with open(path) as file:
-                text = file.read()
+                return file.read()
         except OSError:
             continue
-        return parse_oom_kill(text)
-    return 0
+    return None
 
 
 def parse_oom_kill(text: str) -> int:
@@ -57,3 +70,73 @@ def parse_oom_kill(text: str) -> int:
         if name == "oom_kill" and number.strip().isdigit():
             return int(number)
     return 0
+
+
+def wait_for_limits(
+    limits: Dict[str, int],
+    patience: float = LIMITS_PATIENCE,
+    root: str = ROOT,
+    membership: str = "/proc/self/cgroup",
+) -> None:
+    """Return once the kernel enforces a protocol.Limits in this container. What can't be read is taken as in force.
+
+    Raises:
+        Failed: LimitsNotInForce, after `patience` seconds.
+    """
+    if not limits:
+        return
+    lines = _lines(membership)
+    until = time.monotonic() + patience
+    while True:
+        missing = find_missing(limits, read_cpu(lines, root), read_memory(lines, root))
+        if missing is None:
+            return
+        if time.monotonic() > until:
+            message = f"the pod was to be resized, but {missing} after {patience:g} s"
+            raise Failed(INFRASTRUCTURE, "LimitsNotInForce", message)
+        time.sleep(LIMITS_POLL)
+
+
+def find_missing(limits: Dict[str, int], cpu: Optional[Tuple[float, float]], memory: Optional[float]) -> Optional[str]:
+    """What is not as it should be, in words; None when all is. See read_cpu and read_memory."""
+    if "cpuMillis" in limits and cpu is not None:
+        quota, period = cpu
+        wanted = max(limits["cpuMillis"] / 1000, LEAST_QUOTA / period)
+        if abs(quota / period - wanted) > 0.01 * wanted:
+            return f"its CPU limit is {quota / period:g} instead of {wanted:g}"
+    if "memory" in limits and memory is not None and not limits["memory"] - PAGE < memory <= limits["memory"]:
+        return f"its memory limit is {memory:.0f} bytes instead of {limits['memory']}"
+    return None
+
+
+LEAST_QUOTA = 1000
+"""Microseconds; the kernel takes no less (Documentation/scheduler/sched-bwc.rst)."""
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def read_cpu(lines: List[str], root: str) -> Optional[Tuple[float, float]]:
+    """Quota (infinite: no limit) and period in microseconds; None where they can't be read."""
+    text = _first_text(new_files(lines, root, "cpu.max"))
+    if text is None:
+        parts = [_first_text(old_files(lines, root, "cpu", f"cpu.cfs_{each}_us")) for each in ("quota", "period")]
+        text = " ".join(part or "" for part in parts)
+    try:
+        quota, period = text.split()
+        return _limit(quota), float(period)
+    except ValueError:
+        return None
+
+
+def read_memory(lines: List[str], root: str) -> Optional[float]:
+    """Bytes (infinite: no limit); None where they can't be read."""
+    text = _first_text(new_files(lines, root, "memory.max"))
+    if text is None:
+        text = _first_text(old_files(lines, root, "memory", "memory.limit_in_bytes"))
+    try:
+        return _limit(text or "")
+    except ValueError:
+        return None
+
+
+def _limit(text: str) -> float:
+    return float("inf") if text.strip() in ("max", "-1") else float(text)

@@ -42,7 +42,15 @@ LOG_TRIES = 3
 UPLOAD_PATIENCE = 300.0
 """How long the upload of one output is tried before the attempt fails."""
 WARM_UP_AFTER = 0.02
-"""When the operator has not answered after this, cloudpickle is imported in the meantime."""
+"""When the operator has not answered after this, what tasks will need is imported in the meantime."""
+CALL_AGAIN_LAST = 1.0
+"""The longest wait before asking the operator again: one that has just started leases nothing before all have asked."""
+HOLDING_TIMEOUT = 1.0
+"""Saying what is being worked on must not hold up the output and the time limit of the task."""
+HOLDING_AGAIN = 0.5
+LIMITS_PATIENCE = 10.0
+"""How long the resizing of the pod may take."""
+LIMITS_POLL = 0.002
 
 KILL_GRACE = 2.0
 """Between SIGTERM and SIGKILL."""

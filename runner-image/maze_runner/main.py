@@ -1,16 +1,18 @@
-"""The runner's main: ask for an attempt, execute it, end.
+"""The runner's main: ask for an attempt, execute it, go on with the next, and end when there is none.
 
-Exit codes: 0 the outcome was reported (also that of a failed task), or there was nothing to do; 1 the operator refused;
-143 the pod is being deleted.
+Exit codes: 0 there is nothing to do for this pod (any more), or the outcome of its last attempt was reported; 1 the
+operator refused; 143 the pod is being deleted.
 """
 
-# ruff: noqa: PTH112
+# ruff: noqa: PTH109, PTH112
 # pathlib would take a good part of the start.
 from __future__ import annotations
 
 import os
+import sys
 
 from maze_runner.attempt import Attempt
+from maze_runner.live import Live
 from maze_runner.operator import NotOurs, Operator, Refused
 from maze_runner.retry import log
 from maze_runner.signals import Signals, Terminated
@@ -22,12 +24,8 @@ def main() -> int:
     try:
         signals.install()
         connections = Connections()
-        operator = Operator(os.environ, connections)
-        attempt = Attempt(operator.lease(), work_base(), operator, connections, signals)
-        try:
-            attempt.execute()
-        finally:
-            attempt.remove()
+        harden()
+        serve(Operator(os.environ, connections), connections, signals)
     except NotOurs as error:
         log(f"nothing to do: {error}")
         return 0
@@ -38,6 +36,36 @@ def main() -> int:
         log("stopped by SIGTERM")
         return 143
     return 0
+
+
+def serve(operator: Operator, connections: Connections, signals: Signals) -> None:
+    """Execute what the operator gives, until it has nothing for this pod any more.
+
+    Raises:
+        NotOurs, Refused, Terminated: see Attempt.execute.
+    """
+    base, live = work_base(), Live()
+    lease = operator.lease()
+    while lease is not None:
+        attempt = Attempt(lease, base, live, operator, connections, signals)
+        try:
+            lease = attempt.execute()
+        finally:
+            attempt.remove()
+        if signals.stopping:
+            if lease is not None:
+                raise Terminated
+            return
+        lease = lease or operator.lease()
+
+
+def harden() -> None:
+    """Of all tasks: no core dumps, which would fill the disk, and nothing that they wrote is imported by this process."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.path and sys.path[0] in ("", os.getcwd()):
+        del sys.path[0]
 
 
 def work_base() -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import select
 import sys
 
 from maze_runner.backoff import is_transient
-from maze_runner.limits import WARM_UP_AFTER
+from maze_runner.limits import CALL_AGAIN_LAST, CONNECT_TIMEOUT, HOLDING_TIMEOUT
 from maze_runner.retry import retry
+from maze_runner.warmup import warm_up
 from maze_runner.wire import HttpError
 
 TYPE_CHECKING = False
@@ -53,9 +53,15 @@ class Operator:
             "python": PYTHON,
         }
 
-    def lease(self) -> Json:
-        """A protocol.Lease."""
-        return self._post("asking for work", "/v1/lease", {}, waiting=warm_up)
+    def lease(self) -> Optional[Json]:
+        """A protocol.Lease, however long it takes; None when there is nothing for this pod any more."""
+        try:
+            while True:
+                found = self._post("asking for work", "/v1/lease", {}, waiting=warm_up)
+                if found:
+                    return found
+        except NotOurs:
+            return None
 
     def uploads(self, lease: Json, keys: List[str]) -> Dict[str, str]:
         """Presigned PUT URLs by output."""
@@ -64,35 +70,51 @@ class Operator:
         return urls
 
     def complete(self, lease: Json, result: Json) -> Json:
-        """Returns once the report is durable."""
+        """Returns a protocol.Completed, once the report is durable."""
         body = {"task": lease["task"], "attempt": lease["attempt"], "result": result}
         return self._post("reporting the result", "/v1/complete", body)
 
-    def _post(self, what: str, path: str, extra: Json, waiting: Optional[Callable[[Any], None]] = None) -> Json:
-        body = json.dumps({**self._pod, **extra}, ensure_ascii=False).encode("utf-8")
-        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
-
-        def call() -> Json:
-            answer = self._connections.call("POST", self._url + path, body, headers, waiting)
-            try:
-                parsed: Json = json.loads(answer or b"{}")
-            except ValueError as error:
-                raise HttpError(f"the answer is not JSON: {answer[:200]!r}") from error
-            return parsed
-
+    def hold(self, lease: Json) -> bool:
+        """Say once, quickly, that the attempt is being worked on. False: it was not heard."""
         try:
-            return retry(what, call, final=_is_final)
+            self._call("/v1/holding", {"task": lease["task"], "attempt": lease["attempt"]}, timeout=HOLDING_TIMEOUT)
+        except HttpError as error:
+            if error.status == 409:
+                raise NotOurs(str(error)) from error
+            return False
+        return True
+
+    def idle_socket(self) -> Any:
+        """Of the kept-alive connection, while nothing is asked; None where there is none."""
+        return self._connections.idle_socket(self._url)
+
+    def hang_up(self) -> None:
+        self._connections.drop(self._url)
+
+    def _post(self, what: str, path: str, extra: Json, waiting: Optional[Callable[[Any], None]] = None) -> Json:
+        try:
+            return retry(what, lambda: self._call(path, extra, waiting), final=_is_final, longest=CALL_AGAIN_LAST)
         except HttpError as error:
             if error.status == 409:
                 raise NotOurs(str(error)) from error
             raise Refused(f"{what}: {error}") from error
 
+    def _call(
+        self,
+        path: str,
+        extra: Json,
+        waiting: Optional[Callable[[Any], None]] = None,
+        timeout: float = CONNECT_TIMEOUT,
+    ) -> Json:
+        body = json.dumps({**self._pod, **extra}, ensure_ascii=False).encode("utf-8")
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        answer = self._connections.call("POST", self._url + path, body, headers, waiting, timeout)
+        try:
+            parsed: Json = json.loads(answer or b"{}")
+        except ValueError as error:
+            raise HttpError(f"the answer is not JSON: {answer[:200]!r}") from error
+        return parsed
+
 
 def _is_final(error: HttpError) -> bool:
     return error.status != 0 and not is_transient(error.status)
-
-
-def warm_up(sock: Any) -> None:
-    """Use the time until the operator answers: what pickled tasks need is imported before the fork, for all of them."""
-    if "cloudpickle" not in sys.modules and not select.select([sock], [], [], WARM_UP_AFTER)[0]:
-        import cloudpickle  # noqa: F401

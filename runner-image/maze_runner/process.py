@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Optional, Tuple
 
+    from maze_runner.holding import Holding
     from maze_runner.signals import Signals
     from maze_runner.spool import Spool
 
@@ -25,7 +26,7 @@ class Child:
     def __init__(self, body: Callable[[], None], signals: Signals) -> None:
         """`body` runs in the child; when it returns or raises, the child is gone. SIGTERM waits until `supervise`."""
         self._signals = signals
-        adopt_orphans()
+        self._adopting = adopt_orphans()
         self.output, write_end = os.pipe()
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
         self.pid = os.fork()
@@ -38,10 +39,13 @@ class Child:
                 os._exit(70)
         os.close(write_end)
 
-    def supervise(self, spool: Spool, deadline: Optional[float]) -> Tuple[int, bool]:
+    def supervise(self, spool: Spool, deadline: Optional[float], holding: Optional[Holding] = None) -> Tuple[int, bool]:
         """Wait for its end, at most until `deadline` (a time.monotonic()): then it is terminated, and soon killed.
 
         Returns its wait status, and whether it was over time.
+
+        Raises:
+            NotOurs: see Holding. The child still runs; clean_up ends it.
         """
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM, signal.SIGINT])
         over_time, kill_at = False, None
@@ -49,6 +53,8 @@ class Child:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 return status, over_time
+            if holding is not None:
+                holding.tick()
             now = time.monotonic()
             if kill_at is not None and now >= kill_at:
                 self.send(signal.SIGKILL)
@@ -56,8 +62,9 @@ class Child:
             elif deadline is not None and now >= deadline and not over_time:
                 over_time, kill_at = True, now + KILL_GRACE
                 self.send(signal.SIGTERM)
-            until = kill_at if kill_at is not None else deadline
-            self._copy(spool, None if until is None else max(0.0, until - now))
+            due = None if holding is None else holding.due
+            times = [each for each in (kill_at if over_time else deadline, due) if each is not None]
+            self._copy(spool, max(0.0, min(times) - now) if times else None, holding)
 
     def send(self, number: int) -> None:
         """A signal to its process group; to itself where the group is not there yet."""
@@ -69,8 +76,8 @@ class Child:
             return
 
     def clean_up(self, spool: Spool) -> None:
-        """After its end: kill what it left behind, and read the output that is still on its way."""
-        kill_strays(self.pid)
+        """Kill it if it still runs, and what it left behind, and read the output that is still on its way."""
+        kill_strays(self.pid, self._adopting)
         until = time.monotonic() + DRAIN
         while self.output >= 0:
             left = until - time.monotonic()
@@ -79,10 +86,15 @@ class Child:
             self._copy(spool, left)
         self._close()
 
-    def _copy(self, spool: Spool, seconds: Optional[float]) -> None:
-        """Wait until there is output or a signal, and copy what is there."""
+    def _copy(self, spool: Spool, seconds: Optional[float], holding: Optional[Holding] = None) -> None:
+        """Wait until there is output, a signal, or the end of the connection to the operator; copy what is there."""
         reading = [self._signals.wake] + ([self.output] if self.output >= 0 else [])
+        watched = None if holding is None else holding.socket
+        if watched is not None:
+            reading.append(watched)
         ready = select.select(reading, [], [], seconds)[0]
+        if holding is not None and watched in ready:
+            holding.lost()
         if self._signals.wake in ready:
             self._signals.clear_wake()
         if self.output in ready:

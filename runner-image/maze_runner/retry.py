@@ -7,6 +7,7 @@ import sys
 import time
 
 from maze_runner.backoff import plan_delay
+from maze_runner.limits import BACKOFF_LAST
 from maze_runner.wire import HttpError
 
 TYPE_CHECKING = False
@@ -29,8 +30,11 @@ def retry(
     until: Optional[float] = None,
     tries: Optional[int] = None,
     final: Callable[[HttpError], bool] = lambda error: False,
+    longest: float = BACKOFF_LAST,
 ) -> T:
     """What `call` returns. Without `until` (a time.monotonic()) and `tries` it goes on forever: the pod's end ends it.
+
+    `longest`: seconds between two tries, unless the server asks for more.
 
     Raises:
         HttpError: the last one, after `tries`, when the next try would be after `until`, or when it is `final`.
@@ -41,7 +45,7 @@ def retry(
         try:
             return call()
         except HttpError as error:
-            delay = plan_delay(count, random.random(), error.retry_after)
+            delay = plan_delay(count, random.random(), error.retry_after, longest)
             late = until is not None and time.monotonic() + delay > until
             if final(error) or late or (tries is not None and count >= tries):
                 raise

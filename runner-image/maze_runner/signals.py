@@ -24,6 +24,8 @@ class Signals:
 
     def __init__(self) -> None:
         self.reporting = False
+        self.stopping = False
+        """SIGTERM came while reporting: nothing new is begun."""
         self.wake, self._wake_end = os.pipe()
         os.set_blocking(self.wake, False)
         os.set_blocking(self._wake_end, False)
@@ -56,7 +58,9 @@ class Signals:
             signal.signal(each, signal.SIG_IGN)
         if not self.reporting:
             raise Terminated
+        self.stopping = True
         signal.setitimer(signal.ITIMER_REAL, REPORT_GRACE)
 
     def _out_of_time(self, number: int, frame: Optional[FrameType]) -> None:
-        raise Terminated
+        if self.stopping:  # else a task sent it
+            raise Terminated

@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import time
+from functools import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,29 +22,34 @@ PATIENCE = 1.0
 """Seconds for killed processes to be gone."""
 
 
-def adopt_orphans() -> None:
-    """Make processes that lose their parent fall to this one. They do anyway where it is number 1, as in most pods."""
+@lru_cache(maxsize=None)
+def adopt_orphans() -> bool:
+    """Make processes that lose their parent fall to this one. They do anyway where it is number 1, as in most pods.
+
+    False: they do not.
+    """
     if os.getpid() == 1:
-        return
+        return True
     with contextlib.suppress(ImportError, OSError, AttributeError):
         import ctypes
 
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        return bool(ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    return False
 
 
-def kill_strays(leader: int) -> None:
+def kill_strays(leader: int, adopting: bool) -> None:
     """Kill everything in the session or group of `leader`, and every descendant of this process.
 
     Processes that made themselves independent have fallen to this one, see adopt_orphans. What was started into the pod
-    from outside (kubectl exec) has no parent in it, and stays.
+    from outside (kubectl exec) has no parent in it, and stays. `adopting` as adopt_orphans said: then a process without
+    children has no descendants, and /proc need not be read.
     """
     until = time.monotonic() + PATIENCE
-    while True:
+    while _reap() or not adopting:
         strays = find_strays(_table(), leader, os.getpid())
         for pid in strays:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-        _reap()
         if not strays or time.monotonic() > until:
             return
         time.sleep(0.002)
@@ -86,9 +92,11 @@ def _table() -> Dict[int, Row]:
     return table
 
 
-def _reap() -> None:
+def _reap() -> bool:
+    """Whether there are children that live."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
     except ChildProcessError:
-        pass
+        return False
+    return True

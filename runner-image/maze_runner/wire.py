@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from maze_runner.limits import CHUNK, CONNECT_TIMEOUT
@@ -26,25 +27,23 @@ class HttpError(Exception):
         self.retry_after = retry_after
 
 
+@lru_cache(maxsize=None)
 def load_client(with_tls: bool) -> Any:
-    """http.client; importing it pulls in ssl, which takes longer than all else here, so only where it is needed."""
-    if with_tls or "ssl" in sys.modules or "http.client" in sys.modules:
-        import http.client
-    else:
-        sys.modules["ssl"] = None  # type: ignore[assignment]
-        try:
-            import http.client
-        finally:
-            del sys.modules["ssl"]
-    if with_tls and not hasattr(http.client, "HTTPSConnection"):
-        forget_client()
-        import http.client
-    return http.client
+    """http.client; importing it pulls in ssl, which takes longer than all else here, so only where it is needed.
 
+    The one without TLS is never in sys.modules: what else is imported in this process, and in its children, must get the
+    whole one.
+    """
+    if with_tls or "ssl" in sys.modules:
+        import http.client
 
-def forget_client() -> None:
-    """User code must get an http.client with TLS, whatever the runner did without."""
-    sys.modules.pop("http.client", None)
+        return http.client
+    sys.modules["ssl"] = None  # type: ignore[assignment]
+    try:
+        import http.client
+    finally:
+        del sys.modules["ssl"]
+    return sys.modules.pop("http.client")
 
 
 class Connections:
@@ -59,6 +58,12 @@ class Connections:
             connection.close()
         self._open.clear()
 
+    def idle_socket(self, url: str) -> Any:
+        """Of the connection to this server, if there is one that is kept alive."""
+        parts = urlsplit(url)
+        connection = self._open.get((parts.scheme, parts.netloc))
+        return None if connection is None else connection.sock
+
     def call(
         self,
         method: str,
@@ -66,13 +71,14 @@ class Connections:
         body: Optional[bytes] = None,
         headers: Optional[Dict[str, str]] = None,
         waiting: Optional[Callable[[Any], None]] = None,
+        timeout: float = CONNECT_TIMEOUT,
     ) -> bytes:
         """The body of a 2xx answer. `waiting` gets the socket after the request is out and before the answer is read.
 
         Raises:
             HttpError: anything else.
         """
-        response = self._request(method, url, lambda: body, headers or {}, waiting)
+        response = self._request(method, url, lambda: body, headers or {}, waiting, timeout)
         return self._whole(url, response)
 
     def put_file(self, url: str, path: str) -> None:
@@ -89,7 +95,7 @@ class Connections:
                 file.seek(0)
                 return file
 
-            self._whole(url, self._request("PUT", url, rewound, headers, None))
+            self._whole(url, self._request("PUT", url, rewound, headers))
 
     def get_to(self, url: str, write: Callable[[bytes], Any]) -> None:
         """GET in pieces. `write` may raise to break off.
@@ -97,7 +103,7 @@ class Connections:
         Raises:
             HttpError: not all of it came.
         """
-        response = self._request("GET", url, lambda: None, {}, None)
+        response = self._request("GET", url, lambda: None, {})
         expected = response.length
         got = 0
         done = False
@@ -115,9 +121,9 @@ class Connections:
             raise
         finally:
             if not done:
-                self._drop(url)
+                self.drop(url)
         if expected is not None and got != expected:
-            self._drop(url)
+            self.drop(url)
             raise HttpError(f"the connection broke off after {got} of {expected} bytes")
 
     def _request(
@@ -126,7 +132,8 @@ class Connections:
         url: str,
         body: Callable[[], Any],
         headers: Dict[str, str],
-        waiting: Optional[Callable[[Any], None]],
+        waiting: Optional[Callable[[Any], None]] = None,
+        timeout: float = CONNECT_TIMEOUT,
     ) -> HTTPResponse:
         """An answer with a 2xx status whose body is still to be read. An idle connection may have been closed by the
         server in the meantime, so a reused one gets a second try at once."""
@@ -136,13 +143,14 @@ class Connections:
             reused = (parts.scheme, parts.netloc) in self._open
             try:
                 connection = self._connection(parts.scheme, parts.netloc)
+                _set_timeout(connection, timeout)
                 connection.request(method, target, body=body(), headers=headers)
                 if waiting is not None:
                     waiting(connection.sock)
                 response = connection.getresponse()
                 break
             except Exception as error:
-                self._drop(url)
+                self.drop(url)
                 if not _is_network(error):
                     raise
                 if not (reused and again):
@@ -157,7 +165,7 @@ class Connections:
         try:
             return response.read()
         except Exception as error:
-            self._drop(url)
+            self.drop(url)
             if not _is_network(error):
                 raise
             if check:
@@ -173,11 +181,18 @@ class Connections:
             self._open[scheme, netloc] = found
         return found
 
-    def _drop(self, url: str) -> None:
+    def drop(self, url: str) -> None:
         parts = urlsplit(url)
         connection = self._open.pop((parts.scheme, parts.netloc), None)
         if connection is not None:
             connection.close()
+
+
+def _set_timeout(connection: HTTPConnection, seconds: float) -> None:
+    """For connecting, and between two reads or writes."""
+    connection.timeout = seconds
+    if connection.sock is not None:
+        connection.sock.settimeout(seconds)
 
 
 def _is_network(error: Exception) -> bool:

@@ -25,7 +25,11 @@ WAIT = 15.0
 
 
 class Stage(AbstractContextManager["Stage"]):
-    """Plays both servers. `answers` holds (status, headers) to give for the next requests of a path, before real ones."""
+    """Plays both servers. `answers` holds (status, headers) to give for the next requests of a path, before real ones.
+
+    Leases: `lease` to each process that is started, then those of `more` one after the other, in the answer to
+    /v1/complete and to those who ask; 409 when there are none.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -34,7 +38,10 @@ class Stage(AbstractContextManager["Stage"]):
         self.bodies: dict[str, Json] = {}
         self.answers: dict[str, list[tuple[int, dict[str, str]]]] = {}
         self.connections: set[Any] = set()
+        self.completed: list[Json] = []
         self.lease: Json = {}
+        self.offered = False
+        self.more: list[Json] = []
         self.changed = threading.Condition()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.server.daemon_threads = True
@@ -52,7 +59,10 @@ class Stage(AbstractContextManager["Stage"]):
 
     def offer(self, code: Callable[..., Any] | str | None = None, **fields: Any) -> None:
         """The lease to give out: source text, or a function that is pickled."""
-        self.lease = {
+        self.lease = self.make(code, **fields)
+
+    def make(self, code: Callable[..., Any] | str | None = None, **fields: Any) -> Json:
+        lease: Json = {
             "run": "demo",
             "runUid": "u-1",
             "task": "count",
@@ -63,10 +73,16 @@ class Stage(AbstractContextManager["Stage"]):
             "logUrl": f"{self.url}/s3/log?signature=x",
         }
         if isinstance(code, str):
-            self.lease["source"] = code
+            lease["source"] = code
         elif code is not None:
-            self.lease["code"] = self.stored(cloudpickle.dumps(code))
-        self.lease.update(fields)
+            lease["code"] = self.stored(cloudpickle.dumps(code))
+        return {**lease, **fields}
+
+    def next_lease(self) -> Json | None:
+        if self.offered:
+            self.offered = False
+            return self.lease
+        return self.more.pop(0) if self.more else None
 
     def stored(self, data: bytes, name: str | None = None) -> Json:
         """Bytes in the lease, or, with a name, in the object store."""
@@ -87,6 +103,7 @@ class Stage(AbstractContextManager["Stage"]):
             "MAZE_WORKDIR": str(self.folder),
             **env,
         }
+        self.offered = True
         process = subprocess.Popen(
             command or [sys.executable, "-I", "-S", str(self.folder / "runner.pyz")],
             env=environ,
@@ -171,12 +188,29 @@ def _handler(stage: Stage) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one 
             if self.headers["Authorization"] != "Bearer t0ken":
                 self._answer(path, 401, b"{}")
             elif path == "/v1/lease":
-                self._answer(path, 200, json.dumps(stage.lease).encode())
+                self._lease(path)
+            elif path == "/v1/complete":
+                self._complete(path, body)
             elif path == "/v1/uploads":
                 urls = {key: f"{stage.url}/s3/{key}?signature=x" for key in body["outputs"]}
                 self._answer(path, 200, json.dumps({"urls": urls}).encode())
             else:
                 self._answer(path, 200, b"{}")
+
+        def _lease(self, path: str) -> None:
+            if stage.answers.get(path):
+                self._answer(path, 200, b"{}")
+                return
+            found = stage.next_lease()
+            self._answer(path, 200 if found else 409, json.dumps(found or {}).encode())
+
+        def _complete(self, path: str, body: Json) -> None:
+            if stage.answers.get(path):
+                self._answer(path, 200, b"{}")
+                return
+            found = stage.next_lease()
+            stage.completed.append(body)
+            self._answer(path, 200, json.dumps({"next": found} if found else {}).encode())
 
         def do_PUT(self) -> None:
             path, data = self._receive()

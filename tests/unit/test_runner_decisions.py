@@ -20,6 +20,7 @@ from maze_runner.build_pyz import build_archive
 from maze_runner.cgroup import candidates, oom_kills, parse_oom_kill
 from maze_runner.classify import classify_end, refuse_version
 from maze_runner.code import defined_functions
+from maze_runner.live import Live
 from maze_runner.operator import VARIABLES
 from maze_runner.outputs import plan_inline
 from maze_runner.spool import Spool
@@ -163,7 +164,7 @@ def test_the_first_own_function_is_found_wherever_it_stands() -> None:
 
 def test_a_talkative_task_keeps_the_start_of_its_log_and_loses_nothing_live(tmp_path: Path) -> None:
     with (tmp_path / "live").open("wb") as live:
-        spool = Spool(str(tmp_path / "log"), live.fileno(), limit=10)
+        spool = Spool(str(tmp_path / "log"), Live(live.fileno()), limit=10)
         for _ in range(3):
             spool.write(b"123456")
         spool.close()

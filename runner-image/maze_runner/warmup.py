@@ -1,0 +1,49 @@
+"""Imports before the fork what children will need, so that none of them has to."""
+
+from __future__ import annotations
+
+import select
+import sys
+
+from maze_runner.limits import WARM_UP_AFTER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+TOOLS = "mcp"
+"""The package that calls tools need; only images for tools have it."""
+FOR_TOOLS = ("anyio._backends._asyncio", "pydantic", "httpx2", "mcp", "mcp.client.streamable_http", "mcp.client.stdio")
+"""Its parts, smaller ones first, so that an answer of the operator never waits long."""
+
+
+def warm_up(sock: Any) -> None:
+    """Use the time until the operator answers, and none after that."""
+    if "cloudpickle" not in sys.modules and _idle(sock, WARM_UP_AFTER):
+        preload(["cloudpickle"])
+    if _idle(sock, 0) and TOOLS not in sys.modules and _is_installed(TOOLS):
+        for name in FOR_TOOLS:
+            if not _idle(sock, 0):
+                return
+            preload([name])
+
+
+def preload(names: Iterable[str]) -> None:
+    """Import modules; one that is not there, or does not work, is left to the task that wants it."""
+    for name in names:
+        if name not in sys.modules:
+            try:
+                __import__(name)
+            except (Exception, SystemExit):  # noqa: BLE001 - the module may raise anything
+                continue
+
+
+def _idle(sock: Any, seconds: float) -> bool:
+    return not select.select([sock], [], [], seconds)[0]
+
+
+def _is_installed(name: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(name) is not None
