@@ -94,6 +94,9 @@ def check_workflow(spec: WorkflowSpec) -> list[str]:
 
 
 def _check_task(task: Task, tasks: Mapping[str, Task], spec: WorkflowSpec) -> list[str]:
+    executors = [task.python, task.container, task.tool]
+    if sum(executor is not None for executor in executors) != 1:
+        return [f"task '{task.name}' needs exactly one executor: python, container or tool"]
     problems = [
         f"task '{task.name}' depends on '{name}', which is not a task of this workflow ({_names(tasks)})"
         for name in task.depends_on or ()

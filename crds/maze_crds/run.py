@@ -236,7 +236,7 @@ class RunStatus(Model):
     ] = Field(default_factory=list)
     tasks: Annotated[
         list[TaskStatus],
-        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),
+        Field(json_schema_extra={"x-kubernetes-list-type": "atomic"}),
     ] = Field(default_factory=list)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -48,6 +49,8 @@ FAST, SLOW = 0.2, 10.0
 """Seconds before a failed step is tried again: first, and at most."""
 PAUSE = 0.5
 """Seconds in which changes that can wait are collected before the status is written."""
+WRITING = 5.0
+"""The pause is at least so many times what the last write took, so that large Runs don't keep the API server busy."""
 PAGES_AGAIN = 5.0
 """Seconds before events that the object store did not take are offered to it again."""
 
@@ -93,6 +96,7 @@ class RunWorker:
         self._shapes: Shapes | None = None
         self._viewed: tuple[str, RunView] | None = None
         self._later: asyncio.TimerHandle | None = None
+        self._write_seconds = 0.0
 
     def _changed(self, at_once: bool) -> None:
         if at_once:
@@ -101,9 +105,10 @@ class RunWorker:
             self.soon()
 
     def soon(self) -> None:
-        """Plan again within PAUSE: what happens meanwhile is written together."""
+        """Plan again after a pause: what happens meanwhile is written together."""
         if self._later is None and not self.dirty.is_set():
-            self._later = asyncio.get_running_loop().call_later(PAUSE, self.dirty.set)
+            pause = max(PAUSE, WRITING * self._write_seconds)
+            self._later = asyncio.get_running_loop().call_later(pause, self.dirty.set)
 
     async def work(self) -> None:
         """Until the Run is gone, or has ended and nothing is left to do."""
@@ -291,13 +296,13 @@ class RunWorker:
                 "uid": self.uid,
                 "resourceVersion": metadata["resourceVersion"],
             },
-            "spec": obj["spec"],
             "status": status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True),
         }
         body["status"]["counts"] = status.counts.model_dump(by_alias=True)
         body["status"]["phase"] = status.phase.value
         if status.op is not None:
             body["status"]["op"]["state"] = status.op.state.value
+        began = time.monotonic()
         try:
             written = await self.engine.kube.put(runs_path(self.namespace, self.name, "status"), body)
         except KubeError as error:
@@ -312,6 +317,7 @@ class RunWorker:
                     raise Gone from missing
                 raise
             return False
+        self._write_seconds = time.monotonic() - began
         version = self.written_version = written["metadata"]["resourceVersion"]
         if written["metadata"]["generation"] == view.generation:
             self._viewed = (version, replace(view, status=status))
