@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from maze_crds.quantity import parse_quantity
 from maze_operator.core.values import Settings, SpareKind
 
 LEASE_NAME = "maze-operator"
@@ -114,14 +115,39 @@ def _spares(text: str) -> tuple[SpareKind, ...]:
     if not text.strip():
         return ()
     try:
-        return tuple(TypeAdapter(list[SpareKind]).validate_json(text, strict=True))
+        found = TypeAdapter(list[SpareKind], config=ConfigDict(extra="forbid")).validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise SettingsError(
-            "the environment variable MAZE_SPARE_PODS must be a JSON list like"
-            f' [{{"namespace": "maze", "count": 2, "cpu": "1"}}]: {where}: {first["msg"]}'
-        ) from None
+        raise _no_spares(".".join(map(str, first["loc"])), first["msg"]) from None
+    for number, kind in enumerate(found):
+        problem = _problem_of(kind)
+        if problem:
+            raise _no_spares(str(number), problem)
+        if any(kind == replace(other, count=kind.count) for other in found[:number]):
+            raise _no_spares(str(number), "there is one like it already")
+    return tuple(found)
+
+
+def _problem_of(kind: SpareKind) -> str | None:
+    if not kind.namespace:
+        return "namespace is empty"
+    if kind.count < 0:
+        return "count is negative"
+    for field in ("cpu", "memory"):
+        text = getattr(kind, field)
+        try:
+            if text is not None and parse_quantity(text) <= 0:
+                return f"{field} must be more than 0; leave it out for no limit"
+        except ValueError as error:
+            return f"{field}: {error}"
+    return None
+
+
+def _no_spares(where: str, problem: str) -> SettingsError:
+    return SettingsError(
+        "the environment variable MAZE_SPARE_PODS must be a JSON list like"
+        f' [{{"namespace": "maze", "count": 2, "cpu": "1"}}]: {where + ": " if where else ""}{problem}'
+    )
 
 
 def _event_sink(text: str) -> str | None:

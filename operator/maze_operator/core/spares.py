@@ -116,7 +116,7 @@ def make_kinds(settings: Settings) -> tuple[Kind, ...]:
                 f"spare pods of the image '{wanted.image}' can't be kept: it has no runner built in;"
                 f" these have: {', '.join(filter(None, bundled))}"
             )
-        task = Task.model_validate({"name": "spare", "python": {"source": "", "image": wanted.image}})
+        task = Task.model_validate({"name": "spare", "python": {"source": "def f(p): return p", "image": wanted.image}})
         spec = build_spec(task, WorkflowSpec(tasks=[task]), 0, 1.0, settings)
         container = {**spec["containers"][0], "resources": _spare_resources(wanted.cpu, wanted.memory)}
         shape = make_shape({**spec, "containers": [container]})
@@ -154,19 +154,18 @@ def decide(kinds: Sequence[Kind], spares: Iterable[Spare], situation: Situation)
     """Spares that are taken are counted no more, and left alone."""
     now = situation.now
     here = [spare for spare in spares if not (spare.taken or spare.deleting)]
-    useless = [spare for spare in here if spare.ended or spare.quiet >= START_SECONDS]
     if situation.short is not None and now - situation.short < RELIEF:
         return Decision(delete=tuple(here), again=RELIEF - (now - situation.short))
-    good = [spare for spare in here if spare not in useless]
-    delete, create, waits = list(useless), [], []
+    create: list[Kind] = []
+    keep: set[str] = set()
+    waits: list[float] = []
     enough = True
-    kept: set[str] = set()
     for kind in kinds:
-        own = sorted((each for each in good if belongs(each, kind)), key=lambda each: (not each.ready, not each.heard))
-        kept |= {spare.uid for spare in own[: kind.count]}
-        delete += own[kind.count :]
-        waits += [START_SECONDS - spare.quiet for spare in own[: kind.count] if not spare.ready]
-        if len(own) >= kind.count:
+        own = [spare for spare in here if belongs(spare, kind) and not spare.ended and spare.quiet < START_SECONDS]
+        own = sorted(own, key=lambda spare: (not spare.ready, not spare.heard))[: kind.count]
+        keep |= {spare.uid for spare in own}
+        waits += [START_SECONDS - spare.quiet for spare in own if not spare.ready]
+        if len(own) == kind.count:
             continue
         enough = False
         wait = max(situation.trouble.get(key_of(kind), Trouble()).until, _not_before(situation)) - now
@@ -174,9 +173,8 @@ def decide(kinds: Sequence[Kind], spares: Iterable[Spare], situation: Situation)
             waits.append(wait)
         elif all(spare.heard for spare in own):
             create.append(kind)
-    listed = {spare.uid for spare in delete}
-    delete += [spare for spare in good if spare.uid not in kept and spare.uid not in listed]
-    return Decision(tuple(create), tuple(delete), min(waits, default=None), enough)
+    delete = tuple(spare for spare in here if spare.uid not in keep)
+    return Decision(tuple(create), delete, min(waits, default=None), enough)
 
 
 def _not_before(situation: Situation) -> float:
@@ -242,12 +240,25 @@ def accounts_for(spare: Spare, target: Json) -> bool:
 
 def resize_patch(pod: Json, target: Json) -> list[Json]:
     """JSON patch for pods/NAME/resize."""
-    containers = pod["spec"]["containers"]
-    index = next(number for number, container in enumerate(containers) if container["name"] == "task")
     return [
         {"op": "test", "path": "/metadata/uid", "value": pod["metadata"]["uid"]},
-        {"op": "replace", "path": f"/spec/containers/{index}/resources", "value": target},
+        {"op": "test", "path": "/spec/containers/0/name", "value": "task"},
+        {"op": "replace", "path": "/spec/containers/0/resources", "value": target},
     ]
+
+
+def resize_failed(pod: Json) -> bool:
+    """Whether a pod that got another size for its claim will not have it: its runner waits in vain."""
+    if (pod["metadata"].get("annotations") or {}).get(names.ANNOTATION_RESIZED) != "true":
+        return False
+    conditions = {each["type"]: each for each in (pod.get("status") or {}).get("conditions") or ()}
+    pending, error = conditions.get("PodResizePending", {}), conditions.get("PodResizeInProgress", {})
+    return any(
+        (
+            pending.get("status") == "True",
+            error.get("status") == "True" and error.get("reason") == "Error",
+        )
+    )
 
 
 def claim_patch(pod: Json, view: RunView, shape: Shape, resized: bool) -> list[Json]:
