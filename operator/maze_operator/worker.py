@@ -287,7 +287,7 @@ class RunWorker:
         if obj is None:
             raise Gone
         metadata = obj["metadata"]
-        body = {
+        body: Json = {
             "apiVersion": API_VERSION,
             "kind": "Run",
             "metadata": {
