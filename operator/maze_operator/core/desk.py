@@ -24,7 +24,7 @@ from maze_crds.run import TERMINAL_TASKS, RunStatus, TaskPhase, TaskStatus
 from maze_operator.core.admission import ACTIVE
 from maze_operator.core.retry import task_memory_scale
 from maze_operator.core.shapes import Shapes
-from maze_operator.core.values import AttemptId, Happened, Hold, Reported, Shape, Workflow
+from maze_operator.core.values import AttemptId, Happened, Hold, Pace, Reported, Shape, Workflow
 
 SMOOTHING = 0.2
 """Weight of the newest in the pace of a shape's tasks."""
@@ -38,6 +38,7 @@ class Desk:
         """Uid of a pod → what it works on."""
         self.unsaid: deque[Happened] = deque()
         self._paces: dict[str, float] = {}
+        self._best: dict[str, float] = {}
         self.attempts: dict[str, int] = {}
         """The current attempt of each task."""
         self.open = False
@@ -206,7 +207,8 @@ class Desk:
         if shape is not None:
             took = max(0.0, (now - hold.time).total_seconds())
             before = self._paces.get(shape.key, took)
-            self._paces[shape.key] = before + SMOOTHING * (took - before)
+            smooth = self._paces[shape.key] = before + SMOOTHING * (took - before)
+            self._best[shape.key] = min(smooth, self._best.get(shape.key, smooth))
         if not succeeded:
             return True
         if shape is not None:
@@ -238,15 +240,16 @@ class Desk:
             if isinstance(each, Reported)
         }
 
-    def paces_now(self, now: datetime) -> dict[str, float]:
-        """Seconds that tasks of each shape take lately; those under way count with what they have taken so far."""
+    def paces_now(self, now: datetime) -> dict[str, Pace]:
+        """By shape. Tasks under way count with what they have taken so far."""
         ages: dict[str, list[float]] = {}
         for attempt, hold in self.holds.items():
             shape = self._shapes.get(attempt.task)
             if shape is not None:
                 ages.setdefault(shape.key, []).append((now - hold.time).total_seconds())
         means = {key: sum(found) / len(found) for key, found in ages.items()}
-        return {key: max(self._paces.get(key, 0.0), means.get(key, 0.0)) for key in {*self._paces, *means}}
+        lately = {key: max(self._paces.get(key, 0.0), means.get(key, 0.0)) for key in {*self._paces, *means}}
+        return {key: Pace(found, self._best.get(key, found)) for key, found in lately.items()}
 
     def has_work(self, shape: str) -> bool:
         """Whether a pod of this shape that asks now would get something."""

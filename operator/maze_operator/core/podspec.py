@@ -73,11 +73,13 @@ def build_spec(task: Task, workflow: WorkflowSpec, priority: int, scale: float, 
     container = build(task, workflow, settings)
     container["env"] = [*({"name": e.name, "value": e.value} for e in task.env or ()), *container["env"]]
     container["resources"] = build_resources(wanted, scale, settings)
+    # With ndots at its default, 5, full names of Services are looked up in every search domain first.
     spec: Json = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 5,
+        "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]},
         "containers": [container],
         **_volumes(task, workflow, settings),
     }

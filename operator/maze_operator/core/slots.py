@@ -1,8 +1,9 @@
 """How many slot pods the waiting tasks of one shape get, and what the state of those pods means for them.
 
 A pod costs about a second until it works, so one is made only while there is at least WORTH seconds of work for it: the tasks
-that wait, times what tasks take lately. Nothing is known of that at first: then spares go first, and new pods wait a moment
-for what the spares make of it. Not all pods start at once either, because those that start slow each other down.
+that wait, times what tasks take lately; and, for short tasks, only while the pods do not slow each other down. Nothing is known
+of that at first: then spares go first, and new pods wait a moment for what the spares make of it. Not all pods start at once
+either, because those that start slow each other down.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from maze_operator.core.values import Action, CreateSlot, DeletePod, Settings, S
 
 WORTH = 1.0
 """Seconds of work that a pod must have before it is made."""
+SLOWED = 1.5
+"""Short tasks that take so many times what they took at best are short of CPU: more pods would slow them down further."""
 MOMENT = 0.25
 """Seconds after which the need is looked at again, while it is not clear yet."""
 REFUSED_RETRY = 5.0
@@ -128,7 +131,8 @@ def _grow(
     made = min(lacking - claimed, settings.pods_starting - len(supply.starting))
     pace = slots.paces.get(shape.key)
     if pace is not None:
-        made = min(made, math.ceil(waiting * pace / WORTH) - supply.total - claimed)
+        crowded = pace.best * SLOWED < pace.now < WORTH
+        made = 0 if crowded else min(made, math.ceil(waiting * pace.now / WORTH) - supply.total - claimed)
     elif claimed or supply.total:
         made = 0
     numbers = set(taken)

@@ -185,6 +185,14 @@ Happened = Hold | Reported
 
 
 @dataclass(frozen=True)
+class Pace:
+    """Seconds that tasks of one shape take: lately, and when they were fastest."""
+
+    now: float
+    best: float
+
+
+@dataclass(frozen=True)
 class Slots:
     """The slot pods of a Run, and what is known of them beside their objects. Keys are uids of pods, or Shape.key.
 
@@ -194,7 +202,7 @@ class Slots:
     doomed: pods that must go: silent for too long, or at work on what the Run does not want any more.
     accounted: ended pods that a plan has seen before.
     spares: how many could be claimed.
-    paces: seconds that tasks take lately.
+    paces: of shapes of which a task has been at work.
     happened: what the status does not say yet, in its order.
     """
 
@@ -205,7 +213,7 @@ class Slots:
     doomed: frozenset[str] = frozenset()
     accounted: frozenset[str] = frozenset()
     spares: Mapping[str, int] = field(default_factory=dict)
-    paces: Mapping[str, float] = field(default_factory=dict)
+    paces: Mapping[str, Pace] = field(default_factory=dict)
     refused: Mapping[str, Refused] = field(default_factory=dict)
     happened: tuple[Happened, ...] = ()
 
