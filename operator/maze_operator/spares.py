@@ -18,9 +18,9 @@ from maze_crds import names
 from maze_io.cache import Object
 from maze_io.kube import JSON_PATCH, KubeError, pods_path
 from maze_operator.core import spares as core
-from maze_operator.core.podview import run_uid_of, view_pod, view_slot
+from maze_operator.core.podview import run_uid_of
 from maze_operator.core.spares import Kind, Situation, Spare, Trouble
-from maze_operator.core.values import PodState, RunView, Shape
+from maze_operator.core.values import RunView, Shape
 from maze_operator.forever import forever
 from maze_operator.tokens import make_token
 
@@ -101,16 +101,12 @@ class Spares:
         self._changed.set()
 
     def _see_run_pod(self, uid: str, pod: Object, fresh: bool) -> None:
-        state: PodState | None = view_slot(pod) or view_pod(pod)
-        if state is None:
-            return
         if fresh:
             self._last_busy = time.monotonic()
-        waits = state.unschedulable is not None and not state.deleting and state.ended is None
-        self._see_room(uid, waits and core.lacks_room(state.unschedulable.message if state.unschedulable else ""))
-        if core.resize_failed(pod) and not state.deleting:
+        self._see_room(uid, core.lacks_room(pod))
+        if core.resize_failed(pod) and "deletionTimestamp" not in pod["metadata"]:
             self._resizable_from = time.monotonic() + NO_ROOM
-            log.warning("pod %s can't take the size of its task on its node; it is replaced", state.name)
+            log.warning("pod %s can't take the size of its task on its node; it is replaced", pod["metadata"]["name"])
             self._engine._spawn(self._delete(pod))
 
     def _see_room(self, uid: str, lacking: bool) -> None:
@@ -186,8 +182,7 @@ class Spares:
         try:
             await self._engine.kube.patch(path, core.resize_patch(pod, target), JSON_PATCH)
         except KubeError as error:
-            gone = error.not_found and (error.body or {}).get("details", {}).get("name") == metadata["name"]
-            if not (error.temporary or error.conflict or gone):
+            if core.never_resizable(error.status, error.message, metadata["name"]):
                 self._resizable_from = time.monotonic() + NOT_RESIZABLE
                 log.warning("pods can't be resized here, only spares of the right size are used: %s", error.message)
             raise

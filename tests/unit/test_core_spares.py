@@ -144,7 +144,30 @@ def test_the_end_of_one_that_has_served_long_is_no_failure_of_the_kind() -> None
     ],
 )
 def test_spares_are_given_up_for_what_they_take(message: str, lacks: bool) -> None:
-    assert spares.lacks_room(message) is lacks
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    pod: dict[str, Any] = {"metadata": {}, "status": {"phase": "Pending", "conditions": [condition]}}
+    assert spares.lacks_room(pod) is lacks
+    assert not spares.lacks_room({**pod, "metadata": {"deletionTimestamp": "now"}})
+    assert not spares.lacks_room({**pod, "status": {**pod["status"], "phase": "Failed"}})
+    assert not spares.lacks_room({"metadata": {}, "status": {"phase": "Pending"}})
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "never"),
+    [
+        (404, "the server could not find the requested resource", True),
+        (404, 'pods "maze-spare-1" not found', False),
+        (403, 'User "maze-operator" cannot patch resource "pods/resize" in API group ""', True),
+        (403, 'pods "maze-spare-1" is forbidden: exceeded quota: q', False),
+        (422, "Pod QOS Class may not change as a result of resizing", True),
+        (409, "the object has been modified", False),
+        (429, "slow down", False),
+        (503, "later", False),
+        (0, "can't be reached", False),
+    ],
+)
+def test_what_a_refused_resize_says_of_all_pods(status: int, message: str, never: bool) -> None:
+    assert spares.never_resizable(status, message, "maze-spare-1") is never
 
 
 # which one a Run can have

@@ -23,6 +23,8 @@ Json = dict[str, Any]
 
 TINY = {"cpu": Decimal("0.01"), "memory": Decimal(16 * 1024**2)}
 """What a spare requests."""
+SPARES_TAKE = ("Insufficient cpu", "Insufficient memory", "Insufficient pods", "Too many pods")
+"""As the scheduler names it."""
 QUIET = 1.0
 """Seconds after a Run got a pod before a spare is made: starting one costs a core about 0.3 s, which the Run needs then. A
 short Run is over after them; a long one has its pods by then."""
@@ -188,10 +190,16 @@ def after_failure(trouble: Trouble, lived: float, now: float) -> Trouble:
     return Trouble(failures, now + min(BACKOFF[1], BACKOFF[0] * 2 ** min(failures - 1, 16)))
 
 
-def lacks_room(message: str) -> bool:
-    """What the scheduler says of a pod: not where it names only what no spare takes, as GPUs."""
-    given = ("Insufficient cpu", "Insufficient memory", "Insufficient pods", "Too many pods")
-    return "Insufficient" not in message or any(each in message for each in given)
+def lacks_room(pod: Json) -> bool:
+    """Whether it waits for something that spares take, so not where the scheduler names only other things, as GPUs."""
+    status = pod.get("status") or {}
+    if status.get("phase") != "Pending" or "deletionTimestamp" in pod["metadata"]:
+        return False
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            message = condition.get("message", "")
+            return "Insufficient" not in message or any(each in message for each in SPARES_TAKE)
+    return False
 
 
 def fits(spare: Spare, shape: Shape, resizable: bool) -> bool:
@@ -245,6 +253,14 @@ def resize_patch(pod: Json, target: Json) -> list[Json]:
         {"op": "test", "path": "/spec/containers/0/name", "value": "task"},
         {"op": "replace", "path": "/spec/containers/0/resources", "value": target},
     ]
+
+
+def never_resizable(status: int, message: str, name: str) -> bool:
+    """What the API server's answer to a resize says of all pods: not that this one is gone, and not that its namespace's
+    quota or limits forbid this size."""
+    if status == 403:
+        return "cannot patch resource" in message
+    return 400 <= status < 500 and status not in (409, 429) and not (status == 404 and f'"{name}"' in message)
 
 
 def resize_failed(pod: Json) -> bool:
