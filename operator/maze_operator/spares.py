@@ -14,6 +14,9 @@ from collections import Counter
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from prometheus_client import Counter as Count
+from prometheus_client import Gauge
+
 from maze_crds import names
 from maze_io.cache import Object
 from maze_io.kube import JSON_PATCH, KubeError, pods_path
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
     from maze_operator.engine import Engine
 
 log = logging.getLogger(__name__)
+
+READY = Gauge("maze_operator_spare_pods_ready", "Spare pods that a Run can claim now.")
+CLAIMS = Count("maze_operator_spare_claims", "Tries to claim a spare pod.", ["outcome"])
+"""outcome: same_size, resized, or failed."""
 
 NOT_RESIZABLE = 600.0
 """Seconds in which only spares of the very size are claimed, after a resize was refused."""
@@ -66,6 +73,7 @@ class Spares:
         self._last_full = time.monotonic()
         self._resizable_from = 0.0
         self._changed = asyncio.Event()
+        READY.set_function(lambda: sum(spare.claimable for spare in self._views()))
 
     def background(self) -> list[Coroutine[Any, Any, None]]:
         """What runs while this process leads."""
@@ -142,6 +150,7 @@ class Spares:
             except BaseException:
                 self._release_later(spare.uid)
                 raise
+            CLAIMS.labels(_outcome(spare, shape, claimed)).inc()
             if claimed is not None:
                 self._forgive(spare)
                 self._engine.pods.put(claimed)
@@ -313,3 +322,9 @@ class Spares:
                 return
             log.warning("pod %s is not deleted: %s", metadata["name"], error.message)
             self._release_later(metadata["uid"])
+
+
+def _outcome(spare: Spare, shape: Shape, claimed: Object | None) -> str:
+    if claimed is None:
+        return "failed"
+    return "resized" if core.needs_resize(spare, shape) else "same_size"

@@ -70,6 +70,10 @@ class Spare:
     ended: bool = False
     deleting: bool = False
 
+    @property
+    def claimable(self) -> bool:
+        return self.ready and not (self.taken or self.ended or self.deleting)
+
 
 @dataclass(frozen=True)
 class Trouble:
@@ -215,12 +219,7 @@ def fits(spare: Spare, shape: Shape, resizable: bool) -> bool:
 def choose(spares: Iterable[Spare], shape: Shape, namespace: str, resizable: bool) -> list[Spare]:
     """All that could be claimed, the best first: of the same size, else the one that fewest others could use."""
     found = [
-        spare
-        for spare in spares
-        if spare.ready
-        and not (spare.taken or spare.ended or spare.deleting)
-        and spare.namespace == namespace
-        and fits(spare, shape, resizable)
+        spare for spare in spares if spare.claimable and spare.namespace == namespace and fits(spare, shape, resizable)
     ]
     return sorted(found, key=lambda spare: (needs_resize(spare, shape), -len(spare.resources.get("limits") or {})))
 
