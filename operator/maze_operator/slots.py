@@ -171,7 +171,8 @@ class RunSlots:
             await self._wait(pod.uid, min(until, patience) - now)
 
     def _may_stay(self, pod: SlotPod) -> bool:
-        return not self._closed and pod.uid in self.pods and pod.uid not in self._doomed and self._is_needed(pod)
+        sent_off = pod.uid in self._doomed or pod.uid in self._leaving
+        return not self._closed and pod.uid in self.pods and not sent_off and self._is_needed(pod)
 
     def close(self) -> None:
         """The Run is gone."""
