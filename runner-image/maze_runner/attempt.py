@@ -1,18 +1,14 @@
 """One attempt from its lease to its report."""
 
-# ruff: noqa: PTH102
-# pathlib would take a good part of the start.
 from __future__ import annotations
 
 import json
-import os
 import time
 
 from maze_runner import child
 from maze_runner.cgroup import oom_kills, wait_for_limits
 from maze_runner.classify import classify_end, refuse_version
 from maze_runner.failures import INFRASTRUCTURE, USER_ERROR, Failed, build_failure
-from maze_runner.folders import remove_tree
 from maze_runner.holding import Holding
 from maze_runner.limits import LOG_TRIES, RESULT_LIMIT
 from maze_runner.operator import PYTHON
@@ -22,13 +18,14 @@ from maze_runner.process import Child
 from maze_runner.retry import log, retry
 from maze_runner.signals import Terminated
 from maze_runner.spool import Spool
-from maze_runner.warmup import preload
+from maze_runner.warmup import enable_site_packages, preload
 from maze_runner.wire import HttpError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional
 
+    from maze_runner.folders import Folders
     from maze_runner.live import Live
     from maze_runner.operator import Operator
     from maze_runner.signals import Signals
@@ -38,20 +35,19 @@ if TYPE_CHECKING:
 
 
 class Attempt:
-    """Works in a directory of its own: `work` is the task's, `files` holds code, inputs, outputs and the log."""
+    """Nothing of it is left in `folders` after `close`."""
 
     def __init__(
         self,
         lease: Json,
-        base: str,
+        folders: Folders,
         live: Live,
         operator: Operator,
         connections: Connections,
         signals: Signals,
     ) -> None:
         self._lease, self._operator, self._connections, self._signals = lease, operator, connections, signals
-        self._folder = f"{base}/maze-{os.urandom(6).hex()}"
-        self._work, self._files = f"{self._folder}/work", f"{self._folder}/files"
+        self._folders, self._work, self._files = folders, folders.work, folders.files
         self._live, self._spool = live, Spool(f"{self._files}/log", live)
 
     def execute(self) -> Optional[Json]:
@@ -79,9 +75,9 @@ class Attempt:
         self._signals.reporting = False
         return completed.get("next")
 
-    def remove(self) -> None:
+    def close(self) -> None:
         self._spool.close()
-        remove_tree(self._folder)
+        self._folders.clear()
 
     def _run(self) -> List[Json]:
         """The outputs that the child left.
@@ -92,14 +88,14 @@ class Attempt:
         lease = self._lease
         if "marker" in lease:
             self._live.mark(lease["marker"])
-        for path in (self._folder, self._work, self._files):
-            os.mkdir(path, 0o700)
+        self._folders.prepare()
         limit: Optional[float] = lease.get("timeoutSeconds")
         deadline = None if limit is None else time.monotonic() + limit
         refused = refuse_version(lease.get("pythonVersion"), PYTHON) if "code" in lease else None
         if refused is not None:
             raise failed(refused)
         files = fetch_payloads(lease, self._files, self._connections, deadline)
+        enable_site_packages()
         preload(_needed(lease))
         wait_for_limits(lease.get("limits", {}))
         kills = oom_kills()
@@ -156,7 +152,7 @@ class Attempt:
         return self._operator.complete(self._lease, result)
 
 
-CHILD = ("faulthandler", "types", "importlib.machinery", "linecache", "site")
+CHILD = ("faulthandler", "types", "importlib.machinery", "linecache")
 
 _TOO_MANY = (
     f"the descriptions of all outputs are larger than {RESULT_LIMIT // 1024**2} MiB; return fewer outputs,"

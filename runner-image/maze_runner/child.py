@@ -1,6 +1,6 @@
 """The forked child: makes the world that a task expects, calls the function, leaves the outputs in files."""
 
-# ruff: noqa: PTH104, PTH109, PTH112
+# ruff: noqa: PTH104
 # pathlib would take a good part of the start.
 from __future__ import annotations
 
@@ -54,13 +54,9 @@ def enter_world(work: str) -> None:
     import faulthandler
     from types import ModuleType
 
-    started_in = os.getcwd()
-    _enable_site_packages()
     os.chdir(work)
-    if sys.path and sys.path[0] in ("", started_in):
-        del sys.path[0]
     sys.path.insert(0, work)
-    for name in (*VARIABLES, "MAZE_WORKDIR"):
+    for name in (*VARIABLES, "MAZE_WORKDIR", "MAZE_CLEAN"):
         os.environ.pop(name, None)
     os.environ.update(HOME=work, TMPDIR=work)
     sys.modules["__main__"] = ModuleType("__main__")
@@ -74,21 +70,6 @@ def enter_world(work: str) -> None:
     )
     faulthandler.enable(2)
     install()
-
-
-def _enable_site_packages() -> None:
-    """What -S and -I left out, so that the parent starts fast and from its own files only."""
-    if not sys.flags.no_site:
-        return
-    import site
-
-    paths = os.environ.get("PYTHONPATH", "") if sys.flags.ignore_environment else ""
-    sys.path[1:1] = [path for path in paths.split(os.pathsep) if path and path not in sys.path]
-    site.main()
-    if sys.flags.isolated and not os.environ.get("PYTHONNOUSERSITE"):
-        users = site.getusersitepackages()
-        if os.path.isdir(users):
-            site.addsitedir(users)
 
 
 def execute(lease: Json, files: Dict[str, str], folder: str) -> Json:

@@ -12,11 +12,16 @@ import os
 import sys
 
 from maze_runner.attempt import Attempt
+from maze_runner.folders import Folders
 from maze_runner.live import Live
 from maze_runner.operator import NotOurs, Operator, Refused
 from maze_runner.retry import log
 from maze_runner.signals import Signals, Terminated
 from maze_runner.wire import Connections
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import List
 
 
 def main() -> int:
@@ -44,19 +49,22 @@ def serve(operator: Operator, connections: Connections, signals: Signals) -> Non
     Raises:
         NotOurs, Refused, Terminated: see Attempt.execute.
     """
-    base, live = work_base(), Live()
+    folders, live = Folders(work_base(), shared_folders()), Live()
     lease = operator.lease()
-    while lease is not None:
-        attempt = Attempt(lease, base, live, operator, connections, signals)
-        try:
-            lease = attempt.execute()
-        finally:
-            attempt.remove()
-        if signals.stopping:
-            if lease is not None:
-                raise Terminated
-            return
-        lease = lease or operator.lease()
+    try:
+        while lease is not None:
+            attempt = Attempt(lease, folders, live, operator, connections, signals)
+            try:
+                lease = attempt.execute()
+            finally:
+                attempt.close()
+            if signals.stopping:
+                if lease is not None:
+                    raise Terminated
+                return
+            lease = lease or operator.lease()
+    finally:
+        folders.remove()
 
 
 def harden() -> None:
@@ -66,6 +74,12 @@ def harden() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.path and sys.path[0] in ("", os.getcwd()):
         del sys.path[0]
+
+
+def shared_folders() -> List[str]:
+    """What is emptied after each attempt: MAZE_CLEAN has absolute paths with colons between them. Only a container whose
+    folders are nobody else's may set it."""
+    return [path for path in os.environ.get("MAZE_CLEAN", "").split(":") if path.startswith("/")]
 
 
 def work_base() -> str:

@@ -1,9 +1,12 @@
 """Imports before the fork what children will need, so that none of them has to."""
 
+# ruff: noqa: PTH112
 from __future__ import annotations
 
+import os
 import select
 import sys
+from functools import lru_cache
 
 from maze_runner.limits import WARM_UP_AFTER
 
@@ -18,9 +21,27 @@ FOR_TOOLS = ("anyio._backends._asyncio", "pydantic", "httpx2", "mcp", "mcp.clien
 """Its parts, smaller ones first, so that an answer of the operator never waits long."""
 
 
+@lru_cache(maxsize=None)
+def enable_site_packages() -> None:
+    """What -S and -I left out, so that this process starts fast; children inherit it."""
+    if not sys.flags.no_site:
+        return
+    import site
+
+    paths = os.environ.get("PYTHONPATH", "") if sys.flags.ignore_environment else ""
+    sys.path[1:1] = [path for path in paths.split(os.pathsep) if path and path not in sys.path]
+    site.main()
+    if sys.flags.isolated and not os.environ.get("PYTHONNOUSERSITE"):
+        users = site.getusersitepackages()
+        if os.path.isdir(users):
+            site.addsitedir(users)
+
+
 def warm_up(sock: Any) -> None:
     """Use the time until the operator answers, and none after that."""
-    if "cloudpickle" not in sys.modules and _idle(sock, WARM_UP_AFTER):
+    if _idle(sock, WARM_UP_AFTER):
+        enable_site_packages()
+    if "cloudpickle" not in sys.modules and _idle(sock, 0):
         preload(["cloudpickle"])
     if _idle(sock, 0) and TOOLS not in sys.modules and _is_installed(TOOLS):
         for name in FOR_TOOLS:

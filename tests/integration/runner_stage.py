@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -38,10 +40,14 @@ class Stage(AbstractContextManager["Stage"]):
         self.bodies: dict[str, Json] = {}
         self.answers: dict[str, list[tuple[int, dict[str, str]]]] = {}
         self.connections: set[Any] = set()
+        self.sockets: list[socket.socket] = []
         self.completed: list[Json] = []
         self.lease: Json = {}
         self.offered = False
         self.more: list[Json] = []
+        self.add_when_asked: list[Json] = []
+        """Given only to those who ask /v1/lease."""
+        self.on_complete: Callable[[Json], object] = lambda told: None
         self.changed = threading.Condition()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.server.daemon_threads = True
@@ -131,6 +137,12 @@ class Stage(AbstractContextManager["Stage"]):
     def failure(self, **env: str) -> Json:
         return dict(self.result(**env)["failure"])
 
+    def hang_up(self) -> None:
+        """Close every connection, as a server that ends does."""
+        for each in self.sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
     def wait_for(self, condition: Callable[[], bool]) -> None:
         with self.changed:
             assert self.changed.wait_for(condition, WAIT), f"did not happen; requests were {self.requests}"
@@ -182,6 +194,10 @@ def _handler(stage: Stage) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one 
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
+        def setup(self) -> None:
+            super().setup()
+            stage.sockets.append(self.connection)
+
         def do_POST(self) -> None:
             path, data = self._receive()
             stage.bodies[path] = body = json.loads(data)
@@ -201,13 +217,14 @@ def _handler(stage: Stage) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one 
             if stage.answers.get(path):
                 self._answer(path, 200, b"{}")
                 return
-            found = stage.next_lease()
+            found = stage.next_lease() or (stage.add_when_asked.pop(0) if stage.add_when_asked else None)
             self._answer(path, 200 if found else 409, json.dumps(found or {}).encode())
 
         def _complete(self, path: str, body: Json) -> None:
             if stage.answers.get(path):
                 self._answer(path, 200, b"{}")
                 return
+            stage.on_complete(body)
             found = stage.next_lease()
             stage.completed.append(body)
             self._answer(path, 200, json.dumps({"next": found} if found else {}).encode())
@@ -240,6 +257,7 @@ def _handler(stage: Stage) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one 
             return 200 <= status < 300
 
         def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
+            body = b"" if status == 204 else body
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)

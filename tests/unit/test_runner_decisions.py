@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
 import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +21,10 @@ from maze_crds.run import Cause
 from maze_runner import failures, limits
 from maze_runner.backoff import is_transient, plan_delay
 from maze_runner.build_pyz import build_archive
-from maze_runner.cgroup import candidates, oom_kills, parse_oom_kill
+from maze_runner.cgroup import candidates, oom_kills, parse_oom_kill, wait_for_limits
 from maze_runner.classify import classify_end, refuse_version
 from maze_runner.code import defined_functions
+from maze_runner.folders import Folders
 from maze_runner.live import Live
 from maze_runner.operator import VARIABLES
 from maze_runner.outputs import plan_inline
@@ -155,6 +160,111 @@ def test_out_of_memory_is_seen_with_both_versions_of_cgroups(tmp_path: Path) -> 
     (tmp_path / "memory.events").write_text("oom_kill 5\n")
     assert oom_kills(str(tmp_path), str(tmp_path / "member")) == 5
     assert oom_kills(str(tmp_path / "none"), str(tmp_path / "none")) == 0
+
+
+def cgroup_of(root: Path, version: int, cpu: str, memory: str) -> None:
+    """The files of a group as a container sees them: at the root of the mount."""
+    quota, period = cpu.split()
+    files = {"cpu.max": cpu, "memory.max": memory}
+    if version == 1:
+        files = {
+            "cpu/cpu.cfs_quota_us": "-1" if quota == "max" else quota,
+            "cpu/cpu.cfs_period_us": period,
+            "memory/memory.limit_in_bytes": "9223372036854771712" if memory == "max" else memory,
+        }
+    for name, text in files.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(text + "\n")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_resized_pod_is_waited_for(tmp_path: Path, version: int) -> None:
+    member = tmp_path / "member"
+    member.write_text("7:cpu,cpuacct:/host/a\n6:memory:/host/a\n0::/host/a\n")
+    limits = {"cpuMillis": 500, "memory": 100_000_001}
+
+    def wait(patience: float) -> None:
+        wait_for_limits(limits, patience, str(tmp_path), str(member))
+
+    wait(0)  # nothing can be read
+    for cpu, memory, missing in (
+        ("max 100000", "99999744", "its CPU limit is inf instead of 0.5"),
+        ("51000 100000", "99999744", "its CPU limit is 0.51 instead of 0.5"),
+        ("50000 100000", "max", "its memory limit is "),
+        ("50000 100000", "99991552", "its memory limit is 99991552 bytes instead of 100000001"),
+        ("50000 100000", "100003840", "its memory limit is 100003840 bytes instead of 100000001"),
+    ):
+        cgroup_of(tmp_path, version, cpu, memory)
+        with pytest.raises(failures.Failed, match=missing) as caught:
+            wait(0)
+        assert (caught.value.failure["cause"], caught.value.failure["reason"]) == ("Infrastructure", "LimitsNotInForce")
+    later = threading.Thread(target=cgroup_of, args=(tmp_path, version, "50000 100000", "99999744"))
+    later.start()
+    wait(60)
+    later.join()
+    wait(0)
+    limits = {"cpuMillis": 1}
+    cgroup_of(tmp_path, version, "1000 100000", "max")
+    wait(0)
+
+
+def test_folders_are_used_again_only_while_they_are_as_they_were(tmp_path: Path) -> None:
+    def fill() -> None:
+        Path(folders.work, "a").mkdir()
+        Path(folders.work, "a", "b").write_text("x")
+        Path(folders.work, "link").symlink_to(tmp_path)
+
+    def replace() -> None:
+        Path(folders.work).rmdir()
+        Path(folders.work).symlink_to(tmp_path)
+
+    def many() -> None:
+        for number in range(2000):
+            Path(folders.work, f"{number:0200}").touch()
+
+    folders = Folders(str(tmp_path))
+    keep = tmp_path / "keep"
+    keep.touch()
+    for mess, same in ((fill, True), (replace, False), (lambda: Path(folders.work).chmod(0), False), (many, False)):
+        folders.prepare()
+        before = Path(folders.work).stat().st_ino
+        mess()
+        folders.clear()
+        assert Path(folders.work).exists() == same
+        folders.prepare()
+        assert list(Path(folders.work).iterdir()) == []
+        assert Path(folders.work).stat().st_mode & 0o777 == 0o700
+        assert not same or Path(folders.work).stat().st_ino == before
+    folders.remove()
+    assert list(tmp_path.iterdir()) == [keep]
+
+
+def test_a_marker_is_a_line_of_its_own(tmp_path: Path) -> None:
+    with (tmp_path / "live").open("wb") as file:
+        live = Live(file.fileno())
+        live.mark("a")
+        live.write(b"x")
+        live.write(b"")
+        live.mark("b")
+        live.mark("c")
+    assert (tmp_path / "live").read_text() == "a\nx\nb\nc\n"
+
+
+def test_the_runner_starts_with_few_modules() -> None:
+    """Each costs time in every cold pod: none that is not needed to ask for work."""
+    script = "import sys, maze_runner.main; print(*sys.modules)"
+    paths = [str(FOLDER.parent)]
+    run = subprocess.run(
+        [sys.executable, "-S", "-c", script],
+        env={"PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        check=True,
+    )
+    loaded = set(run.stdout.decode().split())
+    foreign = {"pathlib", "shutil", "subprocess", "tempfile", "threading", "ssl", "http.client", "email.parser", "ast"}
+    foreign |= {"cloudpickle", "pickle", "traceback", "inspect", "dataclasses", "typing", "logging", "ctypes", "site"}
+    assert loaded & foreign == set()
+    assert len(loaded) < 110, sorted(loaded)
 
 
 def test_the_first_own_function_is_found_wherever_it_stands() -> None:
