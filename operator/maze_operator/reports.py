@@ -17,7 +17,8 @@ from maze_operator.core.diagnosis import failure
 from maze_operator.core.outputs import json_output
 from maze_operator.core.values import AttemptId
 from maze_operator.engine import Engine
-from maze_operator.worker import Gone, RunWorker
+from maze_operator.run_reader import Gone
+from maze_operator.worker import RunWorker
 from maze_operator.workflows import read_spec
 
 DURABLE_SECONDS = 20.0

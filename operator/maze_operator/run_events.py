@@ -14,7 +14,8 @@ from maze_operator.core.opevents import cut_event
 from maze_operator.core.values import AttemptId, Posted, Reply
 from maze_operator.engine import Engine
 from maze_operator.reports import DURABLE_SECONDS
-from maze_operator.worker import Gone, RunWorker
+from maze_operator.run_reader import Gone
+from maze_operator.worker import RunWorker
 
 Json = dict[str, Any]
 

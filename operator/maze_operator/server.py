@@ -37,8 +37,9 @@ from maze_operator.engine import Engine
 from maze_operator.leases import make_lease
 from maze_operator.reports import DURABLE_SECONDS, NotJson, take_report
 from maze_operator.run_events import find_op_run, take_event
+from maze_operator.run_reader import Gone
 from maze_operator.tokens import bearer_fits, make_run_token, token_fits
-from maze_operator.worker import Gone, RunWorker
+from maze_operator.worker import RunWorker
 
 log = logging.getLogger(__name__)
 

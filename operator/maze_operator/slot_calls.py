@@ -96,8 +96,10 @@ async def holding(engine: Engine, worker: RunWorker, pod: SlotPod, body: Holding
 
 
 def _holds(worker: RunWorker, pod: SlotPod, attempt: AttemptId) -> bool:
+    if attempt in worker.slots.desk.holds or worker.slots.opened:
+        return worker.slots.owns(pod, attempt)
     task = worker.task_status(attempt.task) or TaskStatus(name=attempt.task)
-    return worker.slots.holding(pod, attempt, task)
+    return worker.slots.adopt(pod, attempt, task)
 
 
 async def complete(engine: Engine, worker: RunWorker, pod: SlotPod, body: Complete) -> web.Response:

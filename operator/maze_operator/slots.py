@@ -205,13 +205,13 @@ class RunSlots:
         self.desk.confirm(attempt)
         self._changed(False)
 
-    def holding(self, pod: SlotPod, attempt: AttemptId, task: TaskStatus) -> bool:
-        """The pod says that it works on this. False: it must not."""
+    def owns(self, pod: SlotPod, attempt: AttemptId) -> bool:
+        """Whether the pod may go on with this."""
         hold = self.desk.holds.get(attempt)
-        if hold is not None:
-            return hold.uid == pod.uid and pod.uid not in self._doomed
-        if self.opened:
-            return False
+        return hold is not None and hold.uid == pod.uid and pod.uid not in self._doomed
+
+    def adopt(self, pod: SlotPod, attempt: AttemptId, task: TaskStatus) -> bool:
+        """The pod says that it works on this since before this process knew. False: it must not."""
         adopted = self.desk.adopt(pod.uid, pod.name, pod.node, attempt, task, datetime.now(UTC))
         if adopted:
             self._silent.discard(pod.uid)

@@ -7,20 +7,17 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from maze_crds.base import API_VERSION
 from maze_crds.names import EXTERNAL_TASK
 from maze_crds.protocol import Result
-from maze_crds.run import TERMINAL_RUNS, DesiredState, RunPhase, RunSpec, RunStatus, TaskStatus
+from maze_crds.run import TERMINAL_RUNS, DesiredState, RunPhase, RunStatus, TaskStatus
 from maze_io.kube import KubeError, runs_path
 from maze_io.store import StoreError
 from maze_operator.core.admission import ACTIVE
 from maze_operator.core.deadline import deadline
 from maze_operator.core.plan import plan
-from maze_operator.core.shapes import Shapes
 from maze_operator.core.values import (
     AttemptId,
     CreateSlot,
@@ -36,8 +33,8 @@ from maze_operator.core.values import (
 from maze_operator.gather import adopt_results, gather
 from maze_operator.inbox import Inbox
 from maze_operator.pages import keep_events, store_pages
+from maze_operator.run_reader import Gone, RunReader, status_body
 from maze_operator.slots import RunSlots
-from maze_operator.workflows import Resolved, read_spec, resolve, view_run
 
 if TYPE_CHECKING:
     from maze_operator.engine import Engine
@@ -53,10 +50,6 @@ WRITING = 8.0
 """The pause is at least so many times what the last write took, so that large Runs don't keep the API server busy."""
 PAGES_AGAIN = 5.0
 """Seconds before events that the object store did not take are offered to it again."""
-
-
-class Gone(Exception):
-    """The Run has been deleted."""
 
 
 class RunWorker:
@@ -90,11 +83,7 @@ class RunWorker:
         self.written_version = ""
         """resourceVersion of our newest write."""
         self._visitors = 0
-        self._generation = 0
-        self._spec = RunSpec()
-        self._resolved: Resolved | None = None
-        self._shapes: Shapes | None = None
-        self._viewed: tuple[str, RunView] | None = None
+        self._reader = RunReader(engine, namespace, name, uid)
         self._later: asyncio.TimerHandle | None = None
         self._write_seconds = 0.0
 
@@ -202,38 +191,8 @@ class RunWorker:
         return TaskStatus.model_validate(found) if found else None
 
     async def view(self) -> RunView:
-        """The Run as it is now, with its workflow (read once per spec).
-
-        Raises:
-            Gone: it does not exist any more, or another one has its name.
-        """
-        obj = self.engine.runs.get(self.namespace, self.name)
-        if obj is None or obj["metadata"]["uid"] != self.uid or "deletionTimestamp" in obj["metadata"]:
-            raise Gone
-        version = obj["metadata"]["resourceVersion"]
-        if self._viewed is not None and self._viewed[0] == version:
-            return self._viewed[1]
-        generation = obj["metadata"]["generation"]  # grows with every change of the spec
-        if generation != self._generation:
-            self._spec, problem = read_spec(obj)
-            if self._resolved is None or self._resolved.workflow is None:
-                self._resolved = problem
-            self._generation = generation
-            self._shapes = None
-        if self._resolved is None or (self._resolved.workflow is None and not self._resolved.final):
-            self._resolved = await resolve(self.engine.kube, obj, self._spec)
-        view = replace(view_run(obj, self._spec, self._resolved), shapes=self._find_shapes(self._resolved))
-        if view.workflow is not None or view.problem_final:
-            self._viewed = (version, view)
-        return view
-
-    def _find_shapes(self, resolved: Resolved) -> Shapes | None:
-        workflow = resolved.workflow
-        if workflow is not None and self._shapes is None:
-            self._shapes = Shapes(workflow.spec, self._spec.priority, self.engine.core)
-            for task in workflow.tasks.values():
-                self._shapes.of(task, 1.0)
-        return self._shapes
+        """The Run as it is now, with its workflow. Raises Gone."""
+        return await self._reader.view()
 
     async def step(self) -> float | None:
         """One reconcile; seconds until the next one is due without a change."""
@@ -286,22 +245,7 @@ class RunWorker:
         obj = self.engine.runs.get(self.namespace, self.name)
         if obj is None:
             raise Gone
-        metadata = obj["metadata"]
-        body: Json = {
-            "apiVersion": API_VERSION,
-            "kind": "Run",
-            "metadata": {
-                "name": self.name,
-                "namespace": self.namespace,
-                "uid": self.uid,
-                "resourceVersion": metadata["resourceVersion"],
-            },
-            "status": status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True),
-        }
-        body["status"]["counts"] = status.counts.model_dump(by_alias=True)
-        body["status"]["phase"] = status.phase.value
-        if status.op is not None:
-            body["status"]["op"]["state"] = status.op.state.value
+        body = status_body(obj, status)
         began = time.monotonic()
         try:
             written = await self.engine.kube.put(runs_path(self.namespace, self.name, "status"), body)
@@ -318,9 +262,8 @@ class RunWorker:
                 raise
             return False
         self._write_seconds = time.monotonic() - began
-        version = self.written_version = written["metadata"]["resourceVersion"]
-        if written["metadata"]["generation"] == view.generation:
-            self._viewed = (version, replace(view, status=status))
+        self.written_version = written["metadata"]["resourceVersion"]
+        self._reader.wrote(written, view, status)
         self.engine.runs.put(written)
         return True
 

@@ -15,7 +15,7 @@ from maze_operator import run_events
 from maze_operator.core.values import Posted, Reply
 from maze_operator.inbox import Inbox
 from maze_operator.tokens import make_run_token, make_token
-from maze_operator.worker import Gone
+from maze_operator.run_reader import Gone
 from stand_ins import KEY, RUNS, detail, place
 
 pytestmark = pytest.mark.anyio

@@ -1,0 +1,87 @@
+"""One Run as the core sees it, read again only where its object has changed, and the body of a status write."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from maze_crds.base import API_VERSION
+from maze_crds.run import RunSpec, RunStatus
+from maze_operator.core.shapes import Shapes
+from maze_operator.core.values import RunView, Workflow
+from maze_operator.workflows import Resolved, read_spec, resolve, view_run
+
+if TYPE_CHECKING:
+    from maze_operator.engine import Engine
+
+Json = dict[str, Any]
+
+
+class Gone(Exception):
+    """The Run has been deleted."""
+
+
+class RunReader:
+    def __init__(self, engine: Engine, namespace: str, name: str, uid: str) -> None:
+        self._engine, self._namespace, self._name, self._uid = engine, namespace, name, uid
+        self._generation = 0
+        self._spec = RunSpec()
+        self._resolved: Resolved | None = None
+        self._shapes: Shapes | None = None
+        self._viewed: tuple[str, RunView] | None = None
+
+    async def view(self) -> RunView:
+        """The Run as it is now, with its workflow (read once per spec).
+
+        Raises:
+            Gone: it does not exist any more, or another one has its name.
+        """
+        obj = self._engine.runs.get(self._namespace, self._name)
+        if obj is None or obj["metadata"]["uid"] != self._uid or "deletionTimestamp" in obj["metadata"]:
+            raise Gone
+        version = obj["metadata"]["resourceVersion"]
+        if self._viewed is not None and self._viewed[0] == version:
+            return self._viewed[1]
+        generation = obj["metadata"]["generation"]  # grows with every change of the spec
+        if generation != self._generation:
+            self._spec, problem = read_spec(obj)
+            if self._resolved is None or self._resolved.workflow is None:
+                self._resolved = problem
+            self._generation = generation
+            self._shapes = None
+        if self._resolved is None or (self._resolved.workflow is None and not self._resolved.final):
+            self._resolved = await resolve(self._engine.kube, obj, self._spec)
+        view = view_run(obj, self._spec, self._resolved)
+        if view.workflow is not None:
+            view = replace(view, shapes=self._find_shapes(view.workflow))
+        if view.workflow is not None or view.problem_final:
+            self._viewed = (version, view)
+        return view
+
+    def _find_shapes(self, workflow: Workflow) -> Shapes:
+        if self._shapes is None:
+            self._shapes = Shapes(workflow.spec, self._spec.priority, self._engine.core)
+            for task in workflow.tasks.values():
+                self._shapes.of(task, 1.0)
+        return self._shapes
+
+    def wrote(self, written: Json, view: RunView, status: RunStatus) -> None:
+        """`written` is what the API server made of `status`, which was planned for `view`: it need not be read again."""
+        if written["metadata"]["generation"] == view.generation:
+            self._viewed = (written["metadata"]["resourceVersion"], replace(view, status=status))
+
+
+def status_body(run: Json, status: RunStatus) -> Json:
+    """For a guarded PUT of the status. Without the spec, which such a write leaves as it is."""
+    metadata = run["metadata"]
+    body: Json = {
+        "apiVersion": API_VERSION,
+        "kind": "Run",
+        "metadata": {key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion")},
+        "status": status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True),
+    }
+    body["status"]["counts"] = status.counts.model_dump(by_alias=True)
+    body["status"]["phase"] = status.phase.value
+    if status.op is not None:
+        body["status"]["op"]["state"] = status.op.state.value
+    return body
