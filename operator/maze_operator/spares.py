@@ -25,6 +25,7 @@ from maze_operator.core.podview import run_uid_of
 from maze_operator.core.spares import Kind, Situation, Spare, Trouble
 from maze_operator.core.values import RunView, Shape
 from maze_operator.forever import forever
+from maze_operator.resizing import NotResized, Resizing
 from maze_operator.tokens import make_token
 
 if TYPE_CHECKING:
@@ -36,10 +37,6 @@ READY = Gauge("maze_operator_spare_pods_ready", "Spare pods that a Run can claim
 CLAIMS = Count("maze_operator_spare_claims", "Tries to claim a spare pod.", ["outcome"])
 """outcome: same_size, resized, or failed."""
 
-NOT_RESIZABLE = 600.0
-"""Seconds in which only spares of the very size are claimed, after a resize was refused."""
-NO_ROOM = 60.0
-"""The same, after a node had no room for one."""
 AGAIN = 5.0
 """Seconds before something is tried again that failed."""
 ACCOUNT_SECONDS = 0.5
@@ -56,6 +53,7 @@ class Spares:
         except ValueError as error:
             log.error("MAZE_SPARE_PODS: %s", error)
             self._kinds = ()
+        self._resizing = Resizing(engine.kube)
         self._pods: dict[str, Object] = {}
         """By uid, as the other ones here."""
         self._taken: set[str] = set()
@@ -71,7 +69,6 @@ class Spares:
         self._last_short: float | None = None
         self._last_busy: float | None = None
         self._last_full = time.monotonic()
-        self._resizable_from = 0.0
         self._changed = asyncio.Event()
         READY.set_function(lambda: sum(spare.claimable for spare in self._views()))
 
@@ -90,6 +87,7 @@ class Spares:
         if new is not None and run_uid_of(new) == "" and names.LABEL_SPARE in new["metadata"]["labels"]:
             self._seen.setdefault(uid, time.monotonic())
             self._pods[uid] = new
+            self._resizing.see(uid, new)
             self._changed.set()
             return
         if self._pods.pop(uid, None) is not None:
@@ -101,6 +99,7 @@ class Spares:
 
     def _forget(self, uid: str) -> None:
         """It is no spare any more: claimed, or gone."""
+        self._resizing.see(uid, None)
         self._taken.discard(uid)
         self._heard.pop(uid, None)
         self._seen.pop(uid, None)
@@ -113,8 +112,7 @@ class Spares:
             self._last_busy = time.monotonic()
         self._see_room(uid, core.lacks_room(pod))
         if core.resize_failed(pod) and "deletionTimestamp" not in pod["metadata"]:
-            self._resizable_from = time.monotonic() + NO_ROOM
-            log.warning("pod %s can't take the size of its task on its node; it is replaced", pod["metadata"]["name"])
+            self._resizing.failed(pod["metadata"]["name"])
             self._engine._spawn(self._delete(pod))
 
     def _see_room(self, uid: str, lacking: bool) -> None:
@@ -132,8 +130,7 @@ class Spares:
     def _choose(self, namespace: str, shape: Shape) -> list[Spare]:
         if not self._waiting:
             return []
-        resizable = time.monotonic() >= self._resizable_from
-        return core.choose(self._views(), shape, namespace, resizable)
+        return core.choose(self._views(), shape, namespace, self._resizing.possible)
 
     async def claim(self, view: RunView, shape: Shape) -> bool:
         """Give one to the Run. When this returns True it is in engine.pods with the Run's labels and shape.
@@ -172,7 +169,7 @@ class Spares:
         resized = core.needs_resize(spare, shape)
         try:
             if resized:
-                await self._resize(pod, target)
+                await self._resizing.resize(pod, target)
             patch = core.claim_patch(pod, view, shape, resized)
             claimed = await kube.patch(pods_path(spare.namespace, spare.name), patch, JSON_PATCH)
         except KubeError as error:
@@ -181,20 +178,12 @@ class Spares:
             if not error.not_found:
                 log.warning("spare pod %s can't be claimed: %s", spare.name, error.message)
             return None
+        except NotResized:
+            self._engine._spawn(self._delete(pod))
+            return None
         if not resized and not core.accounts_for(spare, target):
             self._engine._spawn(self._account(claimed, target))
         return claimed
-
-    async def _resize(self, pod: Object, target: dict[str, Any]) -> None:
-        metadata = pod["metadata"]
-        path = pods_path(metadata["namespace"], metadata["name"], "resize")
-        try:
-            await self._engine.kube.patch(path, core.resize_patch(pod, target), JSON_PATCH)
-        except KubeError as error:
-            if core.never_resizable(error.status, error.message, metadata["name"]):
-                self._resizable_from = time.monotonic() + NOT_RESIZABLE
-                log.warning("pods can't be resized here, only spares of the right size are used: %s", error.message)
-            raise
 
     async def _account(self, pod: Object, target: dict[str, Any]) -> None:
         """The scheduler is to know what the Run's pod requests. Nothing waits for that, and a short Run is over before."""
@@ -203,7 +192,7 @@ class Spares:
         if self._engine.pods.get(metadata["namespace"], metadata["name"]) is None:
             return
         try:
-            await self._resize(pod, target)
+            await self._resizing.ask(pod, target)
         except KubeError as error:
             log.info("pod %s requests less than its tasks ask for: %s", pod["metadata"]["name"], error.message)
 

@@ -306,6 +306,35 @@ def test_a_pod_that_does_not_get_its_size_is_noticed(resized: bool, condition: d
     )
 
 
+TARGET = {"limits": {"cpu": "500m"}, "requests": {"cpu": "50m", "memory": "16777216"}}
+SMALL = {"cpu": "10m", "memory": "16Mi"}
+LARGE = {"cpu": "50m", "memory": "16Mi"}
+
+
+@pytest.mark.parametrize(
+    ("allocated", "limits", "condition", "verdict"),
+    [
+        (SMALL, {"cpu": "1"}, None, None),
+        (SMALL, {"cpu": "1"}, {"type": "PodResizePending", "status": "True", "reason": "Deferred"}, False),
+        (SMALL, {"cpu": "1"}, {"type": "PodResizePending", "status": "False"}, None),
+        (LARGE, {"cpu": "1"}, {"type": "PodResizeInProgress", "status": "True"}, True),
+        (None, {"cpu": "1"}, {"type": "PodResizeInProgress", "status": "True"}, True),
+        (LARGE, {"cpu": "1"}, {"type": "PodResizeInProgress", "status": "True", "reason": "Error"}, False),
+        (LARGE, {"cpu": "1"}, None, True),
+        (None, {"cpu": "0.5"}, None, True),
+        (None, None, None, None),
+    ],
+)
+def test_what_the_node_says_of_a_new_size(allocated: Any, limits: Any, condition: Any, verdict: bool | None) -> None:
+    container = {"allocatedResources": allocated, "resources": {"limits": limits}}
+    status = {"containerStatuses": [container], "conditions": [condition] if condition else []}
+    assert spares.resize_verdict({"status": status}, TARGET) is verdict
+
+
+def test_before_the_kubelet_has_said_anything_nothing_is_known() -> None:
+    assert spares.resize_verdict({}, TARGET) is None
+
+
 # always
 
 ACTS = st.sampled_from(["claim", "claim", "ask", "fail", "short", "room", "wait", "wait"])

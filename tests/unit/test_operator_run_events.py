@@ -14,8 +14,8 @@ from maze_io.kube import KubeError
 from maze_operator import run_events
 from maze_operator.core.values import Posted, Reply
 from maze_operator.inbox import Inbox
-from maze_operator.tokens import make_run_token, make_token
 from maze_operator.run_reader import Gone
+from maze_operator.tokens import make_run_token, make_token
 from stand_ins import KEY, RUNS, detail, place
 
 pytestmark = pytest.mark.anyio

@@ -14,9 +14,10 @@ import pytest
 import stand_ins
 from builders import SETTINGS, run_view, shared_task, workflow
 from maze_crds import names
-from maze_io.cache import Changed, Replaced
+from maze_io.cache import Cache, Changed, Replaced
 from maze_io.kube import Kube, KubeError
 from maze_io.store import AsyncStore
+from maze_operator import resizing
 from maze_operator.core.shapes import Shapes
 from maze_operator.core.values import RunView, Shape, SpareKind
 from maze_operator.engine import Engine
@@ -27,6 +28,8 @@ pytestmark = pytest.mark.anyio
 Json = dict[str, Any]
 PODS = stand_ins.PODS
 EMPTY = {"labels": {names.LABEL_RUN_UID: "uid-other", names.LABEL_SHAPE: "s"}}
+PENDING = {"type": "PodResizePending", "status": "True", "reason": "Deferred"}
+AGREED = {"type": "PodResizeInProgress", "status": "True"}
 NO_CPU = "0/1 nodes are available: 1 Insufficient cpu."
 
 
@@ -36,10 +39,14 @@ def anyio_backend() -> str:
 
 
 class World(stand_ins.World):
-    """With JSON patch, as far as claims need it."""
+    """With JSON patch, as far as claims need it. `pods` is told what the kubelet says of a new size: `condition`."""
+
+    pods: Cache
+    condition: Json | None = None
 
     async def patch(self, path: str, body: list[Json], content_type: str = "") -> Json:
         await self._called(f"PATCH {path}")
+        is_resize = path.endswith("/resize")
         path = path.removesuffix("/resize")
         changed = json.loads(json.dumps(self._found(path)))
         for operation in body:
@@ -51,7 +58,11 @@ class World(stand_ins.World):
                 target[last] = operation["value"]
             elif target.get(last) != operation["value"]:
                 raise KubeError(422, "Invalid", "the server rejected our request")
-        return self.made(path, changed)
+        made = self.made(path, changed)
+        if is_resize and self.condition is not None:
+            told = self.made(path, {**made, "status": {"conditions": [self.condition]}})
+            asyncio.get_running_loop().call_soon(self.pods.apply, Changed("MODIFIED", told))
+        return made
 
 
 class Place:
@@ -94,6 +105,7 @@ async def place(*kinds: SpareKind) -> AsyncIterator[Place]:
     shell = ShellSettings(stand_ins.KEY, "me", "maze-system", 0, "127.0.0.1", "INFO", "")
     engine = Engine(cast(Kube, world), cast(AsyncStore, world), replace(SETTINGS, spares=kinds), shell, b"")
     engine.pods.apply(Replaced([], "1"))
+    world.pods = engine.pods
     for work in engine.spares.background():
         engine._spawn(work)
     made = Place(world, engine)
@@ -149,6 +161,7 @@ async def test_claims_at_once_get_different_pods_and_one_too_many_gets_none() ->
 async def test_one_of_another_size_is_resized_before_the_run_has_it() -> None:
     async with place(SpareKind("a", 1)) as here:
         await here.ready(1)
+        here.world.condition = AGREED
         assert await here.spares.claim(view(), shape(cpu="2", memory="1Gi"))
         (pod,) = [pod for pod in here.pods() if names.LABEL_SHAPE in pod["metadata"]["labels"]]
         assert pod["spec"]["containers"][0]["resources"] == {
@@ -217,11 +230,33 @@ async def test_all_are_given_up_for_a_pod_that_lacks_room_and_none_is_made() -> 
 async def test_a_claimed_pod_that_its_node_has_no_room_for_is_deleted() -> None:
     async with place(SpareKind("a", 1)) as here:
         await here.ready(1)
+        here.world.condition = AGREED
         assert await here.spares.claim(view(), shape(cpu="2"))
         (pod,) = [pod for pod in here.pods() if names.LABEL_SHAPE in pod["metadata"]["labels"]]
-        pending = {"type": "PodResizePending", "status": "True", "reason": "Deferred"}
-        here.see(pod["metadata"]["name"], status={"conditions": [pending]})
+        here.see(pod["metadata"]["name"], status={"conditions": [PENDING]})
         await here.until(lambda: pod["metadata"]["uid"] in here.world.removed)
+
+
+async def test_where_the_node_has_no_room_for_the_size_the_run_gets_no_spare_and_loses_nothing() -> None:
+    async with place(SpareKind("a", 1)) as here:
+        await here.ready(1)
+        (uid,) = here.waits
+        here.world.condition = PENDING
+        assert not await here.spares.claim(view(), shape(cpu="2"))
+        assert all(call.endswith("/resize") for call in here.world.calls if call.startswith("PATCH"))
+        await here.until(lambda: uid in here.world.removed)
+        here.engine.pods.apply(Changed("DELETED", here.world.removed[uid]))
+        await here.ready(1)
+        assert here.spares.available("a", shape(cpu="2")) == 0
+
+
+async def test_a_node_that_does_not_answer_counts_as_one_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resizing, "VERDICT_SECONDS", 0.01)
+    async with place(SpareKind("a", 1)) as here:
+        await here.ready(1)
+        (uid,) = here.waits
+        assert not await here.spares.claim(view(), shape(cpu="2"))
+        await here.until(lambda: uid in here.world.removed)
 
 
 async def test_one_that_can_not_be_made_is_not_tried_again_and_again(caplog: pytest.LogCaptureFixture) -> None:

@@ -262,18 +262,24 @@ def never_resizable(status: int, message: str, name: str) -> bool:
     return 400 <= status < 500 and status not in (409, 429) and not (status == 404 and f'"{name}"' in message)
 
 
-def resize_failed(pod: Json) -> bool:
-    """Whether a pod that got another size for its claim will not have it: its runner waits in vain."""
-    if (pod["metadata"].get("annotations") or {}).get(names.ANNOTATION_RESIZED) != "true":
+def resize_verdict(pod: Json, target: Json) -> bool | None:
+    """Whether its node agrees that it gets the target size; None: not known yet."""
+    status = pod.get("status") or {}
+    conditions = {each["type"]: each for each in status.get("conditions") or () if each.get("status") == "True"}
+    progress = conditions.get("PodResizeInProgress")
+    if "PodResizePending" in conditions or (progress is not None and progress.get("reason") == "Error"):
         return False
-    conditions = {each["type"]: each for each in (pod.get("status") or {}).get("conditions") or ()}
-    pending, error = conditions.get("PodResizePending", {}), conditions.get("PodResizeInProgress", {})
-    return any(
-        (
-            pending.get("status") == "True",
-            error.get("status") == "True" and error.get("reason") == "Error",
-        )
-    )
+    container: Json = next(iter(status.get("containerStatuses") or ()), {})
+    allocated = _amounts({"requests": container.get("allocatedResources")}, "requests")
+    limits = _amounts(container.get("resources") or {}, "limits")
+    agreed = allocated == _amounts(target, "requests") or limits == _amounts(target, "limits")
+    return True if agreed or progress is not None else None
+
+
+def resize_failed(pod: Json) -> bool:
+    """Whether a pod that got another size for its claim will not have it after all: its runner waits in vain."""
+    resized = (pod["metadata"].get("annotations") or {}).get(names.ANNOTATION_RESIZED) == "true"
+    return resized and resize_verdict(pod, {}) is False
 
 
 def claim_patch(pod: Json, view: RunView, shape: Shape, resized: bool) -> list[Json]:
