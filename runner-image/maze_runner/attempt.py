@@ -101,7 +101,8 @@ class Attempt:
         kills = oom_kills()
         status, over_time = self._supervise(files, deadline)
         outcome = self._outcome()
-        failure = classify_end(status, outcome, limit if over_time else None, oom_kills() > kills)
+        well = outcome is not None and "failure" not in outcome and not over_time
+        failure = None if well else classify_end(status, outcome, limit if over_time else None, oom_kills() > kills)
         if failure is not None:
             raise failed(failure)
         assert outcome is not None

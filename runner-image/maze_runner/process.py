@@ -122,7 +122,8 @@ def _enter(write_end: int, signals: Signals) -> None:
             os.close(fd)
     signals.reset_in_child()
     try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")
+        adjust = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(adjust, b"1000")
+        os.close(adjust)
     except OSError:
         pass

@@ -3,6 +3,7 @@
 # ruff: noqa: PTH112
 from __future__ import annotations
 
+import gc
 import os
 import select
 import sys
@@ -13,7 +14,7 @@ from maze_runner.limits import WARM_UP_AFTER
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
+    from typing import Any, Set
 
 TOOLS = "mcp"
 """The package that calls tools need; only images for tools have it."""
@@ -51,13 +52,21 @@ def warm_up(sock: Any) -> None:
 
 
 def preload(names: Iterable[str]) -> None:
-    """Import modules; one that is not there, or does not work, is left to the task that wants it."""
-    for name in names:
-        if name not in sys.modules:
+    """Import modules; one that is not there, or does not work, is left to the task that wants it.
+
+    They are taken out of the collector's sight, so that a child does not copy their memory to look for garbage there.
+    """
+    wanted = [name for name in names if name not in sys.modules]
+    for name in wanted:
+        if name not in _failed:
             try:
                 __import__(name)
+                gc.freeze()
             except (Exception, SystemExit):  # noqa: BLE001 - the module may raise anything
-                continue
+                _failed.add(name)
+
+
+_failed: Set[str] = set()
 
 
 def _idle(sock: Any, seconds: float) -> bool:
