@@ -55,7 +55,11 @@ async def _make(engine: Engine, worker: RunWorker, pod: SlotPod, attempt: Attemp
     except BaseException:
         desk.give_back(attempt)
         raise
-    if attempt not in desk.holds:  # it was taken back meanwhile
+    if not worker.slots.owns(pod, attempt):  # it was taken back meanwhile
+        return None
+    if not worker.slots.is_alive(pod.uid):
+        desk.give_back(attempt)
+        worker.dirty.set()
         return None
     made["marker"] = names.log_marker(attempt.task, attempt.attempt)
     limits = _limits(engine, worker, pod)

@@ -103,6 +103,7 @@ class RunSlots:
             paces=self.desk.paces_now(now),
             refused=dict(self.refused),
             happened=tuple(self.desk.unsaid),
+            taken=self.desk.taken,
         )
 
     @property
@@ -145,6 +146,10 @@ class RunSlots:
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
 
+    def is_alive(self, uid: str) -> bool:
+        pod = self.pods.get(uid)
+        return pod is not None and pod.alive
+
     def _is_needed(self, pod: SlotPod) -> bool:
         return not self.opened or self.desk.needs(pod.shape)
 
@@ -172,7 +177,7 @@ class RunSlots:
 
     def _may_stay(self, pod: SlotPod) -> bool:
         sent_off = pod.uid in self._doomed or pod.uid in self._leaving
-        return not self._closed and pod.uid in self.pods and not sent_off and self._is_needed(pod)
+        return not self._closed and self.is_alive(pod.uid) and not sent_off and self._is_needed(pod)
 
     def close(self) -> None:
         """The Run is gone."""
@@ -182,7 +187,7 @@ class RunSlots:
 
     def take(self, pod: SlotPod) -> AttemptId | None:
         """Without waiting. What it holds already, and has not got, comes first."""
-        if pod.uid in self._doomed or pod.uid in self._leaving:
+        if pod.uid in self._doomed or pod.uid in self._leaving or not self.is_alive(pod.uid):
             return None
         held = self.desk.by_pod.get(pod.uid)
         if held is None:

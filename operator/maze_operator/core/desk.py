@@ -59,7 +59,7 @@ class Desk:
     def rebuild(
         self, workflow: Workflow, shapes: Shapes, status: RunStatus, parallelism: int | None, open_: bool
     ) -> list[Hold]:
-        """After every plan. Returns what was held of attempts that `status` has ended otherwise: that pods must go."""
+        """After every plan. Returns what pods work on of attempts that `status` has ended otherwise: they must go."""
         if self._workflow is not workflow:
             self._workflow = workflow
             self._order = {name: number for number, name in enumerate(workflow.tasks)}
@@ -78,9 +78,10 @@ class Desk:
 
     def _revoke(self) -> list[Hold]:
         revoked = [hold for attempt, hold in self.holds.items() if not self._may_be_held(attempt)]
+        at_work = [hold for hold in revoked if hold.attempt_id in self._confirmed]
         for hold in revoked:
             self._release(hold.attempt_id)
-        return revoked
+        return at_work
 
     def _may_be_held(self, attempt: AttemptId) -> bool:
         task = self._tasks.get(attempt.task)
@@ -148,6 +149,11 @@ class Desk:
         if hold is not None and attempt not in self._confirmed:
             self._confirmed.add(attempt)
             self.unsaid.append(hold)
+
+    @property
+    def taken(self) -> tuple[AttemptId, ...]:
+        """Held, and not confirmed yet."""
+        return tuple(attempt for attempt in self.holds if attempt not in self._confirmed)
 
     def give_back(self, attempt: AttemptId) -> None:
         """Its lease could not be made, or it never came to its pod: it is the next one again."""

@@ -155,6 +155,8 @@ class _Planner:
             self.ledger.next_event()
         for happened in self.facts.slots.happened:
             self._note(happened)
+        for attempt in self.facts.slots.taken:
+            self._admit_taken(attempt)
         cancelled = self.run.spec.desired_state == DesiredState.CANCELLED
         if not (cancelled and self.run.spec.op_run):  # who cancels an OpRun is told at once that it is cancelled
             self._observe_all()
@@ -194,19 +196,21 @@ class _Planner:
     def _note(self, happened: Happened) -> None:
         """What slot pods have made of an attempt. An attempt that is not the current one (any more) is passed over."""
         attempt = happened.attempt_id
+        self._admit_taken(attempt)
         task = self.ledger.tasks.get(attempt.task)
-        if task is None:
-            return
-        if task.phase == TaskPhase.PENDING and task.attempt + 1 == attempt.attempt:
-            self.ledger.admit(attempt.task)
-            task = self.ledger.tasks[attempt.task]
-        if task.phase not in ACTIVE or task.attempt != attempt.attempt:
+        if task is None or task.phase not in ACTIVE or task.attempt != attempt.attempt:
             return
         if isinstance(happened, Hold):
             if task.phase == TaskPhase.STARTING:
                 self.ledger.start(attempt.task, happened.time, happened.node, happened.pod)
         else:
             self._end(attempt.task, happened.result)
+
+    def _admit_taken(self, attempt: AttemptId) -> None:
+        """A desk has given it to a pod, within the parallelism, so it goes before what could be admitted now."""
+        task = self.ledger.tasks.get(attempt.task)
+        if task is not None and task.phase == TaskPhase.PENDING and task.attempt + 1 == attempt.attempt:
+            self.ledger.admit(attempt.task)
 
     def _end(self, name: str, result: Result) -> None:
         self.ledger.ensure_started(name)

@@ -204,6 +204,7 @@ class Slots:
     spares: how many could be claimed.
     paces: of shapes of which a task has been at work.
     happened: what the status does not say yet, in its order.
+    taken: attempts beside those, whose lease is being made for a pod that asked.
     """
 
     pods: tuple[SlotPod, ...] = ()
@@ -216,6 +217,7 @@ class Slots:
     paces: Mapping[str, Pace] = field(default_factory=dict)
     refused: Mapping[str, Refused] = field(default_factory=dict)
     happened: tuple[Happened, ...] = ()
+    taken: tuple[AttemptId, ...] = ()
 
 
 @dataclass(frozen=True)
