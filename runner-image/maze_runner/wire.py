@@ -114,7 +114,7 @@ class Connections:
                     break
                 got += len(piece)
                 write(piece)
-            done = True
+            done = not response.will_close
         except Exception as error:
             if _is_network(error):
                 raise HttpError(f"the connection broke off: {error}") from error
@@ -166,7 +166,10 @@ class Connections:
 
     def _whole(self, url: str, response: HTTPResponse, check: bool = True) -> bytes:
         try:
-            return response.read()
+            body = response.read()
+            if response.will_close:
+                self.drop(url)
+            return body
         except Exception as error:
             self.drop(url)
             if not _is_network(error):
