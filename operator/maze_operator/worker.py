@@ -46,7 +46,7 @@ FAST, SLOW = 0.2, 10.0
 """Seconds before a failed step is tried again: first, and at most."""
 PAUSE = 0.5
 """Seconds in which changes that can wait are collected before the status is written."""
-WRITING = 8.0
+WRITING = 12.0
 """The pause is at least so many times what the last write took, so that large Runs don't keep the API server busy."""
 PAGES_AGAIN = 5.0
 """Seconds before events that the object store did not take are offered to it again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from maze_crds.workflow import Task, WorkflowSpec
@@ -26,7 +26,7 @@ class Shapes:
 
     def __init__(self, workflow: WorkflowSpec, priority: int, settings: Settings) -> None:
         self._workflow, self._priority, self._settings = workflow, priority, settings
-        self._found: dict[str, Shape | None] = {}
+        self._found: dict[Hashable, Shape | None] = {}
         self._of: dict[tuple[str, float], Shape | None] = {}
 
     def all(self) -> list[Shape]:
@@ -43,13 +43,13 @@ class Shapes:
     def _make(self, task: Task, memory_scale: float) -> Shape | None:
         if not effective.shares_pods(task, self._workflow):
             return None
-        parts = [
+        wanted = effective.resources(task, self._workflow)
+        key = (
             effective.image(task, self._workflow, self._settings),
-            effective.resources(task, self._workflow).model_dump(mode="json"),
+            (wanted.cpu, wanted.memory, wanted.gpu, wanted.gpu_memory),
             memory_scale,
-            [(each.name, each.value) for each in task.env or ()],
-        ]
-        key = json.dumps(parts)
+            tuple((each.name, each.value) for each in task.env or ()),
+        )
         if key not in self._found:
             try:
                 spec = build_spec(task, self._workflow, self._priority, memory_scale, self._settings)
