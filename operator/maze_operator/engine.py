@@ -91,6 +91,11 @@ class Engine:
     def worker_of(self, uid: str) -> RunWorker | None:
         return self._workers.get(uid)
 
+    @property
+    def tasks_wait(self) -> bool:
+        """Whether tasks of some Run wait for a pod that they share."""
+        return any(worker.slots.desk.has_any_work for worker in self._workers.values())
+
     def _wake(self, uid: str) -> None:
         worker = self._workers.get(uid)
         if worker is not None:

@@ -252,6 +252,8 @@ class Spares:
         now = time.monotonic()
         if self._short:
             self._last_short = now
+        if self._engine.tasks_wait:
+            self._last_busy = now
         situation = Situation(now, self._last_busy, self._last_short, self._last_full, self._trouble)
         decision = core.decide(self._kinds, self._views(), situation)
         if decision.enough or decision.create:

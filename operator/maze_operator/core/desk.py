@@ -262,6 +262,11 @@ class Desk:
         free = self._room is None or self._room > 0
         return self.open and bool(self._admitted.get(shape) or (free and self._unlocked.get(shape)))
 
+    @property
+    def has_any_work(self) -> bool:
+        """Whether something waits for a pod."""
+        return any(self.has_work(shape) for shape in (*self._admitted, *self._unlocked))
+
     def needs(self, shape: str) -> bool:
         """Whether one more pod of this shape, beside those at work, may still get something."""
         return self._outstanding[shape] > self._held[shape]

@@ -126,13 +126,14 @@ def _grow(
     lacking = min(waiting - len(supply.idle) - len(supply.starting), room)
     if lacking <= 0:
         return ShapePlan()
+    pace = slots.paces.get(shape.key)
+    if supply.total and pace is not None and pace.best * SLOWED < pace.now < WORTH:
+        return ShapePlan(wake=WORTH)
     claimed = min(lacking, slots.spares.get(shape.key, 0))
     actions = [CreateSlot(shape, 0)] * claimed
     made = min(lacking - claimed, settings.pods_starting - len(supply.starting))
-    pace = slots.paces.get(shape.key)
     if pace is not None:
-        crowded = pace.best * SLOWED < pace.now < WORTH
-        made = 0 if crowded else min(made, math.ceil(waiting * pace.now / WORTH) - supply.total - claimed)
+        made = min(made, math.ceil(waiting * pace.now / WORTH) - supply.total - claimed)
     elif claimed or supply.total:
         made = 0
     numbers = set(taken)

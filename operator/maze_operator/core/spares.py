@@ -26,8 +26,8 @@ TINY = {"cpu": Decimal("0.01"), "memory": Decimal(16 * 1024**2)}
 SPARES_TAKE = ("Insufficient cpu", "Insufficient memory", "Insufficient pods", "Too many pods")
 """As the scheduler names it."""
 QUIET = 1.0
-"""Seconds after a Run got a pod before a spare is made: starting one costs a core about 0.3 s, which the Run needs then. A
-short Run is over after them; a long one has its pods by then."""
+"""Seconds after a Run got a pod, or had tasks that wait for one, before a spare is made: starting one costs a core about
+0.3 s, which the Run needs then."""
 PATIENCE = 15.0
 """Spares are made in spite of that where they have been too few for so many seconds: some Run always starts somewhere."""
 RELIEF = 30.0
@@ -85,8 +85,9 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Situation:
-    """Seconds by one clock. busy: when a Run got a pod last; short: when a pod of a Run lacked room last (None: never).
+    """Seconds by one clock, None: never.
 
+    busy: when a Run got a pod, or needed one, last. short: when a pod of a Run lacked room last.
     full: when there were enough spares, or one was made.
     """
 
