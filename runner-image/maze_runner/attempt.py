@@ -6,11 +6,12 @@ import json
 import time
 
 from maze_runner import child
-from maze_runner.cgroup import oom_kills, wait_for_limits
+from maze_runner.cgroup import Cgroup
 from maze_runner.classify import classify_end, refuse_version
 from maze_runner.failures import INFRASTRUCTURE, USER_ERROR, Failed, build_failure
 from maze_runner.holding import Holding
 from maze_runner.limits import LOG_TRIES, RESULT_LIMIT
+from maze_runner.live import Live
 from maze_runner.operator import PYTHON
 from maze_runner.outputs import store_outputs
 from maze_runner.payloads import fetch_payloads
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional
 
     from maze_runner.folders import Folders
-    from maze_runner.live import Live
     from maze_runner.operator import Operator
     from maze_runner.signals import Signals
     from maze_runner.wire import Connections
@@ -34,21 +34,23 @@ if TYPE_CHECKING:
     Json = Dict[str, Any]
 
 
-class Attempt:
-    """Nothing of it is left in `folders` after `close`."""
+class Session:
+    """What all attempts of this process use. `pickles`: some of their outputs were pickled."""
 
-    def __init__(
-        self,
-        lease: Json,
-        folders: Folders,
-        live: Live,
-        operator: Operator,
-        connections: Connections,
-        signals: Signals,
-    ) -> None:
-        self._lease, self._operator, self._connections, self._signals = lease, operator, connections, signals
-        self._folders, self._work, self._files = folders, folders.work, folders.files
-        self._live, self._spool = live, Spool(f"{self._files}/log", live)
+    def __init__(self, operator: Operator, connections: Connections, signals: Signals, folders: Folders) -> None:
+        self.operator, self.connections, self.signals, self.folders = operator, connections, signals, folders
+        self.live, self.cgroup = Live(), Cgroup()
+        self.pickles = False
+
+
+class Attempt:
+    """Nothing of it is left in the session's folders after `close`."""
+
+    def __init__(self, lease: Json, session: Session) -> None:
+        self._lease, self._session = lease, session
+        self._operator, self._connections, self._signals = session.operator, session.connections, session.signals
+        self._work, self._files = session.folders.work, session.folders.files
+        self._spool = Spool(f"{self._files}/log", session.live)
 
     def execute(self) -> Optional[Json]:
         """Run the task, store and report how it ended. Returns the next lease, if the operator gave one.
@@ -77,7 +79,7 @@ class Attempt:
 
     def close(self) -> None:
         self._spool.close()
-        self._folders.clear()
+        self._session.folders.clear()
 
     def _run(self) -> List[Json]:
         """The outputs that the child left.
@@ -87,8 +89,8 @@ class Attempt:
         """
         lease = self._lease
         if "marker" in lease:
-            self._live.mark(lease["marker"])
-        self._folders.prepare()
+            self._session.live.mark(lease["marker"])
+        self._session.folders.prepare()
         limit: Optional[float] = lease.get("timeoutSeconds")
         deadline = None if limit is None else time.monotonic() + limit
         refused = refuse_version(lease.get("pythonVersion"), PYTHON) if "code" in lease else None
@@ -96,17 +98,18 @@ class Attempt:
             raise failed(refused)
         files = fetch_payloads(lease, self._files, self._connections, deadline)
         enable_site_packages()
-        preload(_needed(lease))
-        wait_for_limits(lease.get("limits", {}))
-        kills = oom_kills()
+        preload(_needed(lease, self._session.pickles))
+        self._session.cgroup.wait_for_limits(lease.get("limits", {}))
+        kills = self._session.cgroup.oom_kills()
         status, over_time = self._supervise(files, deadline)
         outcome = self._outcome()
-        well = outcome is not None and "failure" not in outcome and not over_time
-        failure = None if well else classify_end(status, outcome, limit if over_time else None, oom_kills() > kills)
-        if failure is not None:
+        if outcome is None or "failure" in outcome or over_time:
+            killed = self._session.cgroup.oom_kills() > kills
+            failure = classify_end(status, outcome, limit if over_time else None, killed)
+            assert failure is not None
             raise failed(failure)
-        assert outcome is not None
         entries: List[Json] = outcome["outputs"]
+        self._session.pickles |= any(entry["encoding"] == "pickle" for entry in entries)
         return entries
 
     def _supervise(self, files: Dict[str, str], deadline: Optional[float]) -> Any:
@@ -123,6 +126,7 @@ class Attempt:
 
     def _in_child(self, files: Dict[str, str]) -> None:
         self._connections.close()
+        self._session.cgroup.close()
         self._spool.close()
         child.run(self._lease, files, self._work, self._files)
 
@@ -161,9 +165,15 @@ _TOO_MANY = (
 )
 
 
-def _needed(lease: Json) -> List[str]:
+def _needed(lease: Json, pickles: bool) -> List[str]:
     """Modules that the child will import, and that all later ones have when this process does."""
-    return [*CHILD, *(("pickle",) if "code" in lease else ("ast",)), "cloudpickle", *lease.get("imports", ())]
+    pickled = "code" in lease
+    return [
+        *CHILD,
+        *(("pickle",) if pickled else ("ast",)),
+        *(("cloudpickle",) if pickled or pickles else ()),
+        *lease.get("imports", ()),
+    ]
 
 
 def failed(failure: Json) -> Failed:

@@ -15,10 +15,45 @@ if TYPE_CHECKING:
 ROOT = "/sys/fs/cgroup"
 
 
-def oom_kills(root: str = ROOT, membership: str = "/proc/self/cgroup") -> int:
-    """The count so far, 0 where it can't be read. Only its growth means something."""
-    found = (_first_text(paths) for paths in candidates(_lines(membership), root))
-    return sum(parse_oom_kill(text) for text in found if text is not None)
+class Cgroup:
+    """This container's own. What was found once is not looked for again, as every attempt asks."""
+
+    def __init__(self, root: str = ROOT, membership: str = "/proc/self/cgroup") -> None:
+        self._root, self._membership = root, membership
+        self._counters: Optional[List[int]] = None
+        self._in_force: Dict[str, int] = {}
+
+    def oom_kills(self) -> int:
+        """How often the kernel killed for lack of memory, 0 where that can't be read. Only its growth means something."""
+        if self._counters is None:
+            found = (_first_open(paths) for paths in candidates(_lines(self._membership), self._root))
+            self._counters = [each for each in found if each is not None]
+        return sum(parse_oom_kill(os.pread(each, 4096, 0).decode()) for each in self._counters)
+
+    def close(self) -> None:
+        for each in self._counters or ():
+            os.close(each)
+        self._counters = []
+
+    def wait_for_limits(self, limits: Dict[str, int], patience: float = LIMITS_PATIENCE) -> None:
+        """Return once the kernel enforces a protocol.Limits here. What can't be read is taken as in force.
+
+        Raises:
+            Failed: LimitsNotInForce, after `patience` seconds.
+        """
+        if limits == self._in_force:
+            return
+        lines = _lines(self._membership)
+        until = time.monotonic() + patience
+        while True:
+            missing = find_missing(limits, read_cpu(lines, self._root), read_memory(lines, self._root))
+            if missing is None:
+                self._in_force = limits
+                return
+            if time.monotonic() > until:
+                message = f"the pod was to be resized, but {missing} after {patience:g} s"
+                raise Failed(INFRASTRUCTURE, "LimitsNotInForce", message)
+            time.sleep(LIMITS_POLL)
 
 
 def candidates(lines: List[str], root: str) -> List[List[str]]:
@@ -63,6 +98,15 @@ def _first_text(paths: List[str]) -> Optional[str]:
     return None
 
 
+def _first_open(paths: List[str]) -> Optional[int]:
+    for path in paths:
+        try:
+            return os.open(path, os.O_RDONLY)
+        except OSError:
+            continue
+    return None
+
+
 def parse_oom_kill(text: str) -> int:
     """The number after `oom_kill` in memory.events or memory.oom_control."""
     for line in text.splitlines():
@@ -70,31 +114,6 @@ def parse_oom_kill(text: str) -> int:
         if name == "oom_kill" and number.strip().isdigit():
             return int(number)
     return 0
-
-
-def wait_for_limits(
-    limits: Dict[str, int],
-    patience: float = LIMITS_PATIENCE,
-    root: str = ROOT,
-    membership: str = "/proc/self/cgroup",
-) -> None:
-    """Return once the kernel enforces a protocol.Limits in this container. What can't be read is taken as in force.
-
-    Raises:
-        Failed: LimitsNotInForce, after `patience` seconds.
-    """
-    if not limits:
-        return
-    lines = _lines(membership)
-    until = time.monotonic() + patience
-    while True:
-        missing = find_missing(limits, read_cpu(lines, root), read_memory(lines, root))
-        if missing is None:
-            return
-        if time.monotonic() > until:
-            message = f"the pod was to be resized, but {missing} after {patience:g} s"
-            raise Failed(INFRASTRUCTURE, "LimitsNotInForce", message)
-        time.sleep(LIMITS_POLL)
 
 
 def find_missing(limits: Dict[str, int], cpu: Optional[Tuple[float, float]], memory: Optional[float]) -> Optional[str]:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import os
 import sys
 
-from maze_runner.attempt import Attempt
+from maze_runner.attempt import Attempt, Session
 from maze_runner.folders import Folders
-from maze_runner.live import Live
 from maze_runner.operator import NotOurs, Operator, Refused
 from maze_runner.retry import log
 from maze_runner.signals import Signals, Terminated
@@ -49,11 +48,11 @@ def serve(operator: Operator, connections: Connections, signals: Signals) -> Non
     Raises:
         NotOurs, Refused, Terminated: see Attempt.execute.
     """
-    folders, live = Folders(work_base(), shared_folders()), Live()
+    session = Session(operator, connections, signals, Folders(work_base(), shared_folders()))
     lease = operator.lease()
     try:
         while lease is not None:
-            attempt = Attempt(lease, folders, live, operator, connections, signals)
+            attempt = Attempt(lease, session)
             try:
                 lease = attempt.execute()
             finally:
@@ -64,7 +63,7 @@ def serve(operator: Operator, connections: Connections, signals: Signals) -> Non
                 return
             lease = lease or operator.lease()
     finally:
-        folders.remove()
+        session.folders.remove()
 
 
 def harden() -> None:

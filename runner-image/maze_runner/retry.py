@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import os
 import sys
 import time
 
@@ -45,7 +45,7 @@ def retry(
         try:
             return call()
         except HttpError as error:
-            delay = plan_delay(count, random.random(), error.retry_after, longest)
+            delay = plan_delay(count, os.urandom(1)[0] / 256, error.retry_after, longest)
             late = until is not None and time.monotonic() + delay > until
             if final(error) or late or (tries is not None and count >= tries):
                 raise

@@ -51,7 +51,6 @@ def write_outputs(returned: Dict[str, Any], keys: List[str], folder: str) -> Lis
     Raises:
         Failed: NotSerializable or DiskFull; names the output.
     """
-    pickle_source_by_value()
     entries = []
     room = RENDERED_TOTAL
     for number, key in enumerate(keys):
@@ -82,6 +81,7 @@ def _write(value: Any, path: str, room: int) -> Tuple[Json, int]:
         return {"encoding": "json"}, 0
     if is_file(value):
         return {"encoding": "file", "fileName": _copy_file(value, path)}, 0
+    pickle_source_by_value()
     with open(path, "wb") as file:
         write_pickle(value, file)
         size = file.tell()

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, Set
 
+FOR_PICKLES = ("dataclasses", "typing", "pickle", "platform", "uuid", "string", "traceback", "dis", "ast")
+"""What cloudpickle takes long to import, but not what makes each fork slower: it imports threading and logging, and these do
+something in every child. Itself is imported for the first task that has pickles."""
 TOOLS = "mcp"
 """The package that calls tools need; only images for tools have it."""
 FOR_TOOLS = ("anyio._backends._asyncio", "pydantic", "httpx2", "mcp", "mcp.client.streamable_http", "mcp.client.stdio")
@@ -42,8 +45,10 @@ def warm_up(sock: Any) -> None:
     """Use the time until the operator answers, and none after that."""
     if _idle(sock, WARM_UP_AFTER):
         enable_site_packages()
-    if "cloudpickle" not in sys.modules and _idle(sock, 0):
-        preload(["cloudpickle"])
+    for name in FOR_PICKLES:
+        if not _idle(sock, 0):
+            return
+        preload([name])
     if _idle(sock, 0) and TOOLS not in sys.modules and _is_installed(TOOLS):
         for name in FOR_TOOLS:
             if not _idle(sock, 0):

@@ -21,7 +21,7 @@ from maze_crds.run import Cause
 from maze_runner import failures, limits
 from maze_runner.backoff import is_transient, plan_delay
 from maze_runner.build_pyz import build_archive
-from maze_runner.cgroup import candidates, oom_kills, parse_oom_kill, wait_for_limits
+from maze_runner.cgroup import Cgroup, candidates, parse_oom_kill
 from maze_runner.classify import classify_end, refuse_version
 from maze_runner.code import defined_functions
 from maze_runner.folders import Folders
@@ -158,8 +158,11 @@ def test_out_of_memory_is_seen_with_both_versions_of_cgroups(tmp_path: Path) -> 
     assert old == ["/c/memory/pods/a/memory.oom_control", "/c/memory/memory.oom_control"]
     (tmp_path / "member").write_text("0::/not/mounted/here\n")
     (tmp_path / "memory.events").write_text("oom_kill 5\n")
-    assert oom_kills(str(tmp_path), str(tmp_path / "member")) == 5
-    assert oom_kills(str(tmp_path / "none"), str(tmp_path / "none")) == 0
+    cgroup = Cgroup(str(tmp_path), str(tmp_path / "member"))
+    assert cgroup.oom_kills() == 5
+    (tmp_path / "memory.events").write_text("oom_kill 60\n")
+    assert cgroup.oom_kills() == 60
+    assert Cgroup(str(tmp_path / "none"), str(tmp_path / "none")).oom_kills() == 0
 
 
 def cgroup_of(root: Path, version: int, cpu: str, memory: str) -> None:
@@ -184,7 +187,7 @@ def test_a_resized_pod_is_waited_for(tmp_path: Path, version: int) -> None:
     limits = {"cpuMillis": 500, "memory": 100_000_001}
 
     def wait(patience: float) -> None:
-        wait_for_limits(limits, patience, str(tmp_path), str(member))
+        Cgroup(str(tmp_path), str(member)).wait_for_limits(limits, patience)
 
     wait(0)  # nothing can be read
     for cpu, memory, missing in (
@@ -262,7 +265,18 @@ def test_the_runner_starts_with_few_modules() -> None:
     )
     loaded = set(run.stdout.decode().split())
     foreign = {"pathlib", "shutil", "subprocess", "tempfile", "threading", "ssl", "http.client", "email.parser", "ast"}
-    foreign |= {"cloudpickle", "pickle", "traceback", "inspect", "dataclasses", "typing", "logging", "ctypes", "site"}
+    foreign |= {
+        "cloudpickle",
+        "pickle",
+        "traceback",
+        "inspect",
+        "dataclasses",
+        "typing",
+        "logging",
+        "ctypes",
+        "site",
+        "random",
+    }
     assert loaded & foreign == set()
     assert len(loaded) < 110, sorted(loaded)
 
