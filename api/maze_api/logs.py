@@ -1,20 +1,25 @@
 """What a task printed: from its pod while it runs, from the object store once it has ended.
 
 The pod prints what the task does and, at times, a line of the runner's own; the stored log is the task's alone. So what a
-reader has got from the pod is counted, and only what is missing of it is taken from elsewhere.
+reader has got from the pod is counted, and only what is missing of it is taken from elsewhere. A pod that several tasks share
+prints a marker before each of them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
+from datetime import timedelta
 from enum import Enum, auto
 
 from maze_api import metrics
 from maze_api.cache import Runs, RunView
 from maze_api.errors import Unavailable
 from maze_crds import names
+from maze_crds.base import format_time
+from maze_crds.podlog import Cutter
 from maze_crds.run import TERMINAL_TASKS, TaskPhase, TaskStatus
 from maze_io.kube import Kube, KubeError, pods_path
 from maze_io.store import AsyncStore
@@ -27,6 +32,8 @@ time after twice as long. The kubelet gives the log of a container about a secon
 
 MOST_FOLLOWERS = 200
 """Of one api process."""
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""At most, between a node and the operator. From so long before its start the log of a shared pod is read for a task."""
 NOT_THERE = (400, 404)
 """The pod's container has not started, or there is no pod (any more)."""
 
@@ -92,7 +99,7 @@ class Logs:
         now = standing(task, number)
         if now is Standing.RUNNING:
             try:
-                async with aclosing(self._from_pod(run, task.name, number, follow=False, skip=0)) as chunks:
+                async with aclosing(self._from_pod(run, task, follow=False, skip=0)) as chunks:
                     async for chunk in chunks:
                         yield chunk
                 return
@@ -115,7 +122,7 @@ class Logs:
         try:
             async with (
                 aclosing(self._runs.states(name, AGAIN_SECONDS[0])) as states,
-                aclosing(self._follow(states, task_name, attempt)) as chunks,
+                aclosing(self._follow(name, states, task_name, attempt)) as chunks,
             ):
                 async for chunk in chunks:
                     yield chunk
@@ -123,7 +130,7 @@ class Logs:
             self._open -= 1
             metrics.FOLLOWERS.set(self._open)
 
-    async def _follow(self, states: States, task_name: str, attempt: int | None) -> Chunks:
+    async def _follow(self, name: str, states: States, task_name: str, attempt: int | None) -> Chunks:
         number, sent, again = attempt, 0, Again()
         async for run in states:
             task = run.task(task_name) if run is not None else None
@@ -138,12 +145,24 @@ class Logs:
                     return
                 number, sent, again = number + 1, 0, Again()
             if standing(task, number) is Standing.RUNNING and again.is_due():
-                with suppress(KubeError):  # the task's end, or the next try, tells
-                    async with aclosing(self._from_pod(run, task_name, number, follow=True, skip=sent)) as chunks:
-                        async for chunk in chunks:
+                over = asyncio.create_task(self._await_end(name, task_name, number))
+                try:
+                    async with aclosing(self._from_pod(run, task, follow=True, skip=sent)) as chunks:
+                        async for chunk in _until(over, chunks):
                             sent += len(chunk)
                             yield chunk
+                except KubeError:
+                    pass  # the task's end, or the next try, tells
+                finally:
+                    over.cancel()
                 again.later()
+
+    async def _await_end(self, name: str, task_name: str, attempt: int) -> None:
+        async with aclosing(self._runs.states(name)) as states:
+            async for run in states:
+                task = run.task(task_name) if run is not None else None
+                if task is None or is_over(task, attempt):
+                    return
 
     async def _from_store(self, run: RunView, task: str, attempt: int, skip: int) -> Chunks:
         if attempt < 1:
@@ -154,26 +173,47 @@ class Logs:
                 yield chunk[skip:]
             skip = max(0, skip - len(chunk))
 
-    async def _from_pod(self, run: RunView, task: str, attempt: int, follow: bool, skip: int) -> Chunks:
-        """What the pod of an attempt prints. Always from its first byte, of which `skip` are left out.
+    async def _from_pod(self, run: RunView, task: TaskStatus, follow: bool, skip: int) -> Chunks:
+        """What the pod prints for the attempt that runs. Always from its first byte, of which `skip` are left out.
 
         Raises:
             KubeError: not found, not started yet (400), not reachable, or broken off.
         """
-        pod = await self._find_pod(run, task, attempt)
+        pod, shared = await self._find_pod(run, task)
         params = {"container": CONTAINER, "follow": "true" if follow else "false"}
+        if shared and task.start_time is not None:
+            params["sinceTime"] = format_time(task.start_time - CLOCKS_DIFFER)
+        cutter = Cutter(names.log_marker(task.name, task.attempt)) if shared else None
         async with aclosing(self._kube.stream(pods_path(self._runs.namespace, pod, "log"), params)) as chunks:
             async for chunk in chunks:
-                if len(chunk) > skip:
-                    yield chunk[skip:]
-                skip = max(0, skip - len(chunk))
+                own = cutter.take(chunk) if cutter else chunk
+                if len(own) > skip:
+                    yield own[skip:]
+                skip = max(0, skip - len(own))
+        if cutter:
+            yield cutter.end()[skip:]
 
-    async def _find_pod(self, run: RunView, task: str, attempt: int) -> str:
-        labels = {names.LABEL_RUN_UID: run.uid, names.LABEL_TASK: task, names.LABEL_ATTEMPT: str(attempt)}
-        selector = ",".join(f"{key}={value}" for key, value in labels.items())
-        path = pods_path(self._runs.namespace)
-        found = (await self._runs.kube.get(path, {"labelSelector": selector})).get("items") or ()
-        if not found:
-            raise KubeError(404, "NotFound", f"attempt {attempt} of task '{task}' has no pod")
-        name: str = found[0]["metadata"]["name"]
-        return name
+    async def _find_pod(self, run: RunView, task: TaskStatus) -> tuple[str, bool]:
+        """Its name, and whether other tasks use it, too."""
+        pod = await self._runs.kube.get(pods_path(self._runs.namespace, task.pod)) if task.pod else {}
+        labels = pod.get("metadata", {}).get("labels", {})
+        if labels.get(names.LABEL_RUN_UID) != run.uid:
+            raise KubeError(404, "NotFound", f"attempt {task.attempt} of task '{task.name}' has no pod")
+        return pod["metadata"]["name"], names.LABEL_SHAPE in labels
+
+
+async def _until(end: asyncio.Task[None], chunks: Chunks) -> Chunks:
+    """What comes before `end` is done."""
+    while True:
+        following = asyncio.ensure_future(anext(chunks, None))
+        try:
+            await asyncio.wait({following, end}, return_when=asyncio.FIRST_COMPLETED)
+            if not following.done():
+                return
+        finally:
+            following.cancel()
+            await asyncio.wait({following})
+        chunk = following.result()
+        if chunk is None:
+            return
+        yield chunk

@@ -84,9 +84,12 @@ def slot_pod_name(run_name: str, run_uid: str, slot: int) -> str:
     return f"{readable or 'run'}-{slot}-{digest}"
 
 
+LOG_MARKER_START = "--- maze: task "
+
+
 def log_marker(task: str, attempt: int) -> str:
     """A line, without its end, that a pod prints before what an attempt prints: up to the next such line it is its log."""
-    return f"--- maze: task {task}, attempt {attempt}"
+    return f"{LOG_MARKER_START}{task}, attempt {attempt}"
 
 
 def worker_name(worker_id: str) -> str:

@@ -105,7 +105,7 @@ class Executor:
         pod = next((one for one in worker.pods.values() if one.name == action.name), None)
         attempt = pod.attempt_id if pod is not None else worker.slots.last_attempt(action.uid)
         if attempt is not None:  # whether it runs is known a second late, so that is not asked
-            await self._engine.logs.keep(view.uid, attempt, view.namespace, action.name)
+            await self._engine.logs.keep(view.uid, attempt, view.namespace, action.name, shared=pod is None)
 
     async def _create(self, worker: RunWorker, view: RunView, action: CreatePod) -> None:
         assert view.workflow is not None

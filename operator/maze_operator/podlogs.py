@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 from maze_crds import names
+from maze_crds.podlog import Cutter
 from maze_io.kube import Kube, KubeError, pods_path
 from maze_io.store import AsyncStore, StoreError
 from maze_operator.core.values import AttemptId
@@ -34,22 +35,23 @@ class PodLogs:
         self._reading: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
 
-    async def keep(self, run_uid: str, attempt: AttemptId, namespace: str, pod: str) -> None:
-        """Store the log of the pod unless there is one already.
+    async def keep(self, run_uid: str, attempt: AttemptId, namespace: str, pod: str, shared: bool = False) -> None:
+        """Store what the pod printed for the attempt, unless that is stored already. shared: it served others, too.
 
         Returns after PATIENCE at the latest, and goes on behind. Never raises: what can't be had is told in our log.
         """
         key = names.log_key(run_uid, attempt.task, attempt.attempt)
         if key not in self._reading:
-            self._reading[key] = self._spawn(self._keep(key, namespace, pod))
+            cutter = Cutter(names.log_marker(attempt.task, attempt.attempt)) if shared else None
+            self._reading[key] = self._spawn(self._keep(key, namespace, pod, cutter))
             self._reading[key].add_done_callback(lambda _: self._reading.pop(key, None))
         await asyncio.wait({self._reading[key]}, timeout=PATIENCE)
 
-    async def _keep(self, key: str, namespace: str, pod: str) -> None:
+    async def _keep(self, key: str, namespace: str, pod: str, cutter: Cutter | None) -> None:
         try:
             async with self._slots, asyncio.timeout(LONGEST):
                 if not await self._store.exists(key):
-                    await self._store.put(key, await self._read(namespace, pod))
+                    await self._store.put(key, await self._read(namespace, pod, cutter))
         except KubeError as error:
             # 400: nothing has started in it yet
             level = logging.DEBUG if error.status == 400 or error.not_found else logging.WARNING
@@ -57,12 +59,13 @@ class PodLogs:
         except (StoreError, TimeoutError) as error:
             log.warning("the log of pod %s is not kept: %s", pod, error or "it took too long to read")
 
-    async def _read(self, namespace: str, pod: str) -> bytes:
+    async def _read(self, namespace: str, pod: str, cutter: Cutter | None) -> bytes:
         kept = bytearray()
         async with aclosing(self._kube.stream(pods_path(namespace, pod, "log"))) as stream:
             async for chunk in stream:
-                kept += chunk
+                kept += cutter.take(chunk) if cutter else chunk
                 if len(kept) > KEPT_BYTES + SPARE_BYTES:
                     del kept[:-KEPT_BYTES]
+        kept += cutter.end() if cutter else b""
         del kept[:-KEPT_BYTES]
         return bytes(kept)
