@@ -18,6 +18,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from maze_io.presign import Presigner
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
@@ -78,6 +80,9 @@ class ObjectStore:
     def __init__(self, settings: StoreSettings, connections: int = 32) -> None:
         self.settings = settings
         self.bucket = settings.bucket
+        self._presigner = Presigner(
+            settings.endpoint, settings.bucket, settings.access_key, settings.secret_key, settings.region
+        )
         self._client: S3Client = boto3.client(
             "s3",
             endpoint_url=settings.endpoint,
@@ -167,14 +172,10 @@ class ObjectStore:
             return True
 
     def presign_get(self, key: str, seconds: int) -> str:
-        return self._client.generate_presigned_url(
-            "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=seconds
-        )
+        return self._presigner.presign("GET", key, seconds)
 
     def presign_put(self, key: str, seconds: int) -> str:
-        return self._client.generate_presigned_url(
-            "put_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=seconds
-        )
+        return self._presigner.presign("PUT", key, seconds)
 
     def delete(self, key: str) -> None:
         """Deleting what is not there is fine."""
