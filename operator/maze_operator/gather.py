@@ -77,4 +77,4 @@ async def adopt_results(worker: RunWorker, view: RunView) -> None:
     found = [(waits[key], await worker.engine.results.get(worker.uid, waits[key])) for key in there]
     ended = [(attempt, result) for attempt, result in found if result is not None and attempt not in desk.holds]
     for attempt, result in sorted(ended, key=lambda each: each[1]["completionTime"]):
-        desk.learn(attempt, result)
+        desk.learn(attempt, result, datetime.now(UTC))

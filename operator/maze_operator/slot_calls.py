@@ -100,7 +100,8 @@ async def holding(engine: Engine, worker: RunWorker, pod: SlotPod, body: Holding
 
 
 def _holds(worker: RunWorker, pod: SlotPod, attempt: AttemptId) -> bool:
-    if attempt in worker.slots.desk.holds or worker.slots.opened:
+    desk = worker.slots.desk
+    if attempt in desk.holds or desk.ended_here(attempt) or worker.slots.opened:
         return worker.slots.owns(pod, attempt)
     task = worker.task_status(attempt.task) or TaskStatus(name=attempt.task)
     return worker.slots.adopt(pod, attempt, task)

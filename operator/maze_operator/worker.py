@@ -217,6 +217,8 @@ class RunWorker:
         if status != view.status:
             self.engine.dispatch.count(self.namespace, view.status, status)
         self.slots.written(facts.slots)
+        if facts.slots.happened:  # what the status says now is judged with the pods as they are
+            self.soon()
         self.cold = False
         self.ended = status.phase in TERMINAL_RUNS
         self._settle(status, facts)

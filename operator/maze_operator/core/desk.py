@@ -195,9 +195,9 @@ class Desk:
             self.unsaid.append(hold)
         return True
 
-    def learn(self, attempt: AttemptId, result: Result) -> None:
+    def learn(self, attempt: AttemptId, result: Result, now: datetime) -> None:
         """An end that no pod has told this process of."""
-        self.unsaid.append(Reported(attempt, result))
+        self.unsaid.append(Reported(attempt, result, now))
         self._ended[attempt.task] = (attempt.attempt, "failure" not in result)
 
     def report(self, attempt: AttemptId, result: Result, now: datetime) -> bool:
@@ -205,7 +205,7 @@ class Desk:
         that this desk could lease by itself."""
         hold = self._release(attempt)
         succeeded = "failure" not in result
-        self.unsaid.append(Reported(attempt, result))
+        self.unsaid.append(Reported(attempt, result, now))
         self._ended[attempt.task] = (attempt.attempt, succeeded)
         if self._room is not None:
             self._room += 1
@@ -223,8 +223,9 @@ class Desk:
 
     def _unlock(self, done: str) -> bool:
         """Whether a task is free now that gets a pod of its own."""
-        assert self._workflow is not None
         own = False
+        if self._workflow is None:  # nothing has been planned yet
+            return own
         for name in self._workflow.downstream.get(done, ()):
             if name not in self._missing:
                 continue

@@ -55,12 +55,13 @@ class Ledger:
         self.last_event += 1
         return self.last_event
 
-    def admit(self, name: str) -> None:
+    def admit(self, name: str, time: datetime | None = None) -> None:
+        """time: default now, as in the other methods."""
         self._change(
             name,
             TaskPhase.STARTING,
             attempt=self.tasks[name].attempt + 1,
-            scheduled_time=self.now,
+            scheduled_time=time or self.now,
             retry_time=None,
             reason=None,
             message=None,
@@ -84,16 +85,16 @@ class Ledger:
             message=None,
         )
 
-    def succeed(self, name: str) -> None:
-        self._end(name, TaskPhase.SUCCEEDED)
+    def succeed(self, name: str, time: datetime | None = None) -> None:
+        self._end(name, TaskPhase.SUCCEEDED, time)
 
-    def fail(self, name: str, failure: Failure, retry_in: float | None) -> None:
+    def fail(self, name: str, failure: Failure, retry_in: float | None, time: datetime | None = None) -> None:
         """retry_in: seconds until the next attempt, or None: it stays failed."""
         task = self.tasks[name]
         cause, reason = Cause(failure["cause"]), failure["reason"]
         message, exit_code = failure["message"][:TEXT_LIMIT], failure.get("exitCode")
         if retry_in is None:
-            self._end(name, TaskPhase.FAILED, cause=cause, reason=reason, message=message, exit_code=exit_code)
+            self._end(name, TaskPhase.FAILED, time, cause=cause, reason=reason, message=message, exit_code=exit_code)
             if self.first_failure is None:
                 self.first_failure = FirstFailure(task=name, reason=reason, message=message)
             return
@@ -104,7 +105,7 @@ class Ledger:
             message=message,
             exit_code=exit_code,
             start_time=task.start_time,
-            completion_time=self.now,
+            completion_time=time or self.now,
             start_event=task.start_event,
             end_event=self.next_event(),
         )
@@ -154,10 +155,9 @@ class Ledger:
         if task.start_event is None:
             self.start(name, task.scheduled_time or self.now, task.node)
 
-    def _end(self, name: str, phase: TaskPhase, **changes: object) -> None:
-        changes.setdefault("reason", None)
-        changes.setdefault("message", None)
-        self._change(name, phase, completion_time=self.now, end_event=self.next_event(), retry_time=None, **changes)
+    def _end(self, name: str, phase: TaskPhase, time: datetime | None = None, **changes: object) -> None:
+        changes = {"reason": None, "message": None, "retry_time": None, **changes}
+        self._change(name, phase, completion_time=time or self.now, end_event=self.next_event(), **changes)
 
     def _change(self, name: str, phase: TaskPhase, **changes: object) -> None:
         task = self.tasks[name]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from maze_crds.run import Cause, TaskPhase
 from maze_operator.core.admission import ACTIVE
@@ -31,27 +32,27 @@ def note_slots(step: Step) -> None:
     for happened in step.facts.slots.happened:
         _note(step, happened)
     for attempt in step.facts.slots.taken:
-        _admit_taken(step, attempt)
+        _admit_taken(step, attempt, step.now)
 
 
 def _note(step: Step, happened: Happened) -> None:
     """An attempt that is not the current one (any more) is passed over."""
     attempt = happened.attempt_id
-    _admit_taken(step, attempt)
+    _admit_taken(step, attempt, happened.time)
     task = step.ledger.tasks.get(attempt.task)
     if task is None or task.phase not in ACTIVE or task.attempt != attempt.attempt:
         return
     if not isinstance(happened, Hold):
-        step.finish(attempt.task, happened.result)
+        step.finish(attempt.task, happened.result, happened.time)
     elif task.phase == TaskPhase.STARTING:
         step.ledger.start(attempt.task, happened.time, happened.node, happened.pod)
 
 
-def _admit_taken(step: Step, attempt: AttemptId) -> None:
+def _admit_taken(step: Step, attempt: AttemptId, time: datetime) -> None:
     """A desk has given it to a pod, within the parallelism, so it goes before what could be admitted now."""
     task = step.ledger.tasks.get(attempt.task)
     if task is not None and task.phase == TaskPhase.PENDING and task.attempt + 1 == attempt.attempt:
-        step.ledger.admit(attempt.task)
+        step.ledger.admit(attempt.task, time)
 
 
 def observe_shared(step: Step, name: str, at_work: set[AttemptId]) -> None:

@@ -55,15 +55,15 @@ class Step:
     def wake_in(self, seconds: float) -> None:
         self.wake = seconds if self.wake is None else min(self.wake, seconds)
 
-    def finish(self, name: str, result: Result) -> None:
-        """The active attempt has left this."""
+    def finish(self, name: str, result: Result, time: datetime | None = None) -> None:
+        """The active attempt has left this, at `time` (default: now)."""
         self.ledger.ensure_started(name)
         if "failure" in result:
-            self.fail(name, result["failure"])
+            self.fail(name, result["failure"], time)
         else:
-            self.ledger.succeed(name)
+            self.ledger.succeed(name, time)
 
-    def fail(self, name: str, why: Failure) -> None:
+    def fail(self, name: str, why: Failure, time: datetime | None = None) -> None:
         """The active attempt has failed; the task's policy says whether there is another one."""
         task = self.ledger.tasks[name]
         delay = None
@@ -74,7 +74,7 @@ class Step:
                 delay = op_retry_delay(policy, task.attempt, op.max_attempts, earlier, why["reason"])
             else:
                 delay = retry_delay(policy, earlier, Cause(why["cause"]), why["reason"])
-        self.ledger.fail(name, why, delay)
+        self.ledger.fail(name, why, delay, time)
 
     def fail_if_overdue(self, name: str) -> bool:
         """Whether the task's own limit or the Run's ends it now."""

@@ -174,10 +174,11 @@ class Hold:
 
 @dataclass(frozen=True)
 class Reported:
-    """How an attempt ended in a slot pod."""
+    """How an attempt ended in a slot pod, and when that was known."""
 
     attempt_id: AttemptId
     result: Result
+    time: datetime
 
 
 Happened = Hold | Reported
