@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from maze_crds.base import Key
+from maze_crds.workflow import Isolation
 
 ENV_NAME = r"^[-._a-zA-Z][-._a-zA-Z0-9]*$"
 PYTHON_VERSION = r"^3\.[0-9]+$"
@@ -106,6 +107,8 @@ class SaveTaskBody(TaskBody):
     """Seconds that one attempt may run."""
     retries: Annotated[int | None, Field(ge=0, le=100)] = None
     """How many times the task is tried again after its own failure."""
+    isolation: Isolation | None = None
+    """"task": each attempt gets a pod of its own."""
     env: dict[Annotated[str, Field(pattern=ENV_NAME, max_length=253)], Annotated[str, Field(max_length=32768)]] = Field(
         default_factory=dict, max_length=256
     )

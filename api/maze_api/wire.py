@@ -56,6 +56,8 @@ def translate(body: SaveTaskBody, name: str | None, image_python: str) -> tuple[
         fields["timeout_seconds"] = body.timeout
     if body.retries is not None:
         fields["retry"] = Retry(limit=body.retries)
+    if body.isolation is not None:
+        fields["isolation"] = body.isolation
     if body.env:
         fields["env"] = [EnvVar(name=key, value=value) for key, value in body.env.items()]
     return _task(body.task_id, name, body.resources, fields), uploads

@@ -139,7 +139,7 @@ class Building:
             "resources": metadata.resources,
             "python_version": PYTHON_VERSION,
         }
-        for field in ("image", "timeout", "retries", "env"):
+        for field in ("image", "timeout", "retries", "env", "isolation"):
             if getattr(metadata, field) is not None:
                 content[field] = getattr(metadata, field)
         node = {

@@ -37,7 +37,7 @@ class TaskMetadata:
         resources: cores, MB, GPUs, MB, all four filled in.
         data_types: of every input and output; "str" where nothing was declared.
         declared: the keys whose type was declared, and is therefore checked.
-        image, timeout, retries, env: as given, or None.
+        image, timeout, retries, env, isolation: as given, or None.
     """
 
     func: Callable[..., Any]
@@ -51,6 +51,7 @@ class TaskMetadata:
     timeout: Optional[int] = None
     retries: Optional[int] = None
     env: Optional[Dict[str, str]] = None
+    isolation: Optional[str] = None
 
 
 def task(
@@ -63,6 +64,7 @@ def task(
     timeout: Optional[int] = None,
     retries: Optional[int] = None,
     env: Optional[Dict[str, str]] = None,
+    isolation: Optional[str] = None,
 ) -> Callable[[F], F]:
     """Mark a function of one dict that returns a dict as a task. The function itself is returned unchanged.
 
@@ -75,6 +77,8 @@ def task(
         timeout: seconds that one attempt may run.
         retries: how often it is tried again after it failed by itself (0 to 100).
         env: environment variables.
+        isolation: "run" (default): its pod may serve other tasks of the run, too, one after the other, each in a process of its
+            own. "task": each attempt gets a pod of its own.
 
     Raises:
         InvalidTask: says which argument is wrong.
@@ -91,7 +95,7 @@ def task(
         "outputs": output_keys,
         "resources": normalize_resources(resources),
         "data_types": declared,
-        **_options(image, timeout, retries, env),
+        **_options(image, timeout, retries, env, isolation),
     }
 
     def decorate(function: F) -> F:
@@ -104,7 +108,11 @@ def task(
 
 
 def _options(
-    image: Optional[str], timeout: Optional[int], retries: Optional[int], env: Optional[Dict[str, str]]
+    image: Optional[str],
+    timeout: Optional[int],
+    retries: Optional[int],
+    env: Optional[Dict[str, str]],
+    isolation: Optional[str],
 ) -> Dict[str, Any]:
     """Those that were given, checked."""
     if image is not None and not (isinstance(image, str) and image.strip()):
@@ -120,7 +128,15 @@ def _options(
             raise InvalidTask(f"env names the variable {name!r}, which is no name of an environment variable")
         if not isinstance(text, str):
             raise InvalidTask(f"env['{name}'] is {text!r}, but must be text")
-    given = {"image": image, "timeout": timeout, "retries": retries, "env": dict(env) if env else None}
+    if isolation not in (None, "run", "task"):
+        raise InvalidTask(f'isolation must be "run" or "task", not {isolation!r}')
+    given = {
+        "image": image,
+        "timeout": timeout,
+        "retries": retries,
+        "env": dict(env) if env else None,
+        "isolation": isolation,
+    }
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -177,4 +193,5 @@ def get_task_metadata(func: Callable[..., Any]) -> TaskMetadata:
         timeout=marked.get("timeout"),
         retries=marked.get("retries"),
         env=marked.get("env"),
+        isolation=marked.get("isolation"),
     )

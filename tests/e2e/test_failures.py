@@ -64,7 +64,9 @@ def test_code_that_was_changed_in_the_store_is_not_run(cluster: Cluster, store: 
 
 
 def test_a_flaky_task_is_tried_again_after_its_backoff(cluster: Cluster, store: ObjectStore) -> None:
-    name = cluster.run(python("t", "def f(p): raise OSError('flaky')", retry={"limit": 2, "backoffSeconds": 0.5}))
+    name = cluster.run(
+        python("t", "def f(p): raise OSError('flaky')", isolation="task", retry={"limit": 2, "backoffSeconds": 0.5})
+    )
     task = task_of(cluster.ended(name), "t")
     assert task["attempt"] == 3
     assert [entry["attempt"] for entry in task["failedAttempts"]] == [1, 2]

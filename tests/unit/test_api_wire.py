@@ -200,10 +200,11 @@ def test_what_newer_clients_add_becomes_part_of_the_task() -> None:
         "retries": 2,
         "env": {"A": "1", "B": ""},
         "python_version": "3.9",
+        "isolation": "task",
     }
     made = dump(translate(body(**more), None, PYTHON)[0])
     assert (made["python"]["image"], made["python"]["pythonVersion"]) == ("python:3.9", "3.9")
-    assert (made["timeoutSeconds"], made["retry"]) == (60, {"limit": 2})
+    assert (made["timeoutSeconds"], made["retry"], made["isolation"]) == (60, {"limit": 2}, "task")
     assert made["env"] == [{"name": "A", "value": "1"}, {"name": "B", "value": ""}]
     assert RunSpec.model_validate({"workflow": {"tasks": [made]}})
 

@@ -55,6 +55,7 @@ bodies = st.fixed_dictionaries(
         "python_version": st.sampled_from([None, "3.11", "3.9", "2", 3]),
         "image": st.none() | st.text(max_size=5),
         "timeout": st.none() | st.integers() | st.floats(),
+        "isolation": st.sampled_from([None, "run", "task", "pod", 1]),
         "retries": st.none() | st.integers(-1, 200),
         "env": anything | st.dictionaries(st.text(max_size=5), st.text(max_size=5)),
     },

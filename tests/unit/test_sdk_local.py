@@ -230,7 +230,7 @@ def test_files_travel_and_those_of_one_name_do_not_overwrite_each_other(workflow
 def test_options_of_the_decorator(workflow: MaWorkflow, tmp_path: Path) -> None:
     counter = tmp_path / "attempts"
 
-    @task(inputs=["path"], outputs=["y"], retries=2, env={"COLOR": "blue"})
+    @task(inputs=["path"], outputs=["y"], retries=2, env={"COLOR": "blue"}, isolation="task")
     def third_time(params: Params) -> Params:
         path = Path(params["path"])
         path.write_text(path.read_text() + "x" if path.exists() else "x")

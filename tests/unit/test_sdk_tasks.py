@@ -89,6 +89,7 @@ def test_wrong_resources_are_refused(given: dict[str, Any]) -> None:
         ({"inputs": ["a", "a"], "outputs": []}, "twice"),
         ({"inputs": ["a"], "outputs": [], "data_types": {"b": "int"}}, "neither an input nor an output"),
         ({"inputs": ["a"], "outputs": [], "data_types": {"a": "integer"}}, "known are"),
+        ({"inputs": [], "outputs": [], "isolation": "pod"}, '"run" or "task"'),
     ],
 )
 def test_wrong_decorations_are_refused(arguments: dict[str, Any], words: str) -> None:
