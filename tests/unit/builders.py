@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from maze_crds.protocol import Result
-from maze_crds.run import Cause, RunSpec, RunStatus
+from maze_crds.run import Cause, RunPhase, RunSpec, RunStatus, TaskPhase, TaskStatus
 from maze_crds.workflow import WorkflowSpec
 from maze_operator.core.diagnosis import failure
-from maze_operator.core.values import AttemptId, PodView, RunView, Settings, Workflow
+from maze_operator.core.values import AttemptId, PodView, RunView, Settings, SlotPod, Workflow
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = Settings(default_image="runner", report_url="http://operator")
@@ -74,3 +74,20 @@ def failed(cause: Cause = Cause.USER_ERROR, reason: str = "UserException", messa
 
 def pod(task: str, attempt: int = 1, **state: Any) -> PodView:
     return PodView(name=f"{task}-{attempt}", uid=f"{task}-{attempt}-uid", attempt_id=AttemptId(task, attempt), **state)
+
+
+def status_of(spec: WorkflowSpec, /, **tasks: dict[str, Any]) -> RunStatus:
+    """Of a Run under way. tasks: what is not as at the beginning, by name; a phase that is active has attempt 1."""
+    found = []
+    for task in spec.tasks:
+        state = tasks.get(task.name, {})
+        first = {"attempt": 1} if state.get("phase", TaskPhase.PENDING) != TaskPhase.PENDING else {}
+        found.append(TaskStatus.model_validate({"name": task.name, **first, **state}))
+    return RunStatus(phase=RunPhase.RUNNING, start_time=T0, last_event=10, tasks=found)
+
+
+def slot_pod(number: int = 1, shape: str = "s", **state: Any) -> SlotPod:
+    """Made at second 0. Its uid is pod-`number`."""
+    return SlotPod(
+        **{"name": f"slot-{number}", "uid": f"pod-{number}", "shape": shape, "slot": number, "created": T0} | state
+    )
