@@ -28,7 +28,7 @@ class RunReader:
         self._spec = RunSpec()
         self._resolved: Resolved | None = None
         self._shapes: Shapes | None = None
-        self._viewed: tuple[str, RunView] | None = None
+        self._viewed: RunView | None = None
 
     async def view(self) -> RunView:
         """The Run as it is now, with its workflow (read once per spec).
@@ -39,9 +39,8 @@ class RunReader:
         obj = self._engine.runs.get(self._namespace, self._name)
         if obj is None or obj["metadata"]["uid"] != self._uid or "deletionTimestamp" in obj["metadata"]:
             raise Gone
-        version = obj["metadata"]["resourceVersion"]
-        if self._viewed is not None and self._viewed[0] == version:
-            return self._viewed[1]
+        if self._viewed is not None and self._viewed.version == obj["metadata"]["resourceVersion"]:
+            return self._viewed
         generation = obj["metadata"]["generation"]  # grows with every change of the spec
         if generation != self._generation:
             self._spec, problem = read_spec(obj)
@@ -55,7 +54,7 @@ class RunReader:
         if view.workflow is not None:
             view = replace(view, shapes=self._find_shapes(view.workflow))
         if view.workflow is not None or view.problem_final:
-            self._viewed = (version, view)
+            self._viewed = view
         return view
 
     def _find_shapes(self, workflow: Workflow) -> Shapes:
@@ -68,16 +67,16 @@ class RunReader:
     def wrote(self, written: Json, view: RunView, status: RunStatus) -> None:
         """`written` is what the API server made of `status`, which was planned for `view`: it need not be read again."""
         if written["metadata"]["generation"] == view.generation:
-            self._viewed = (written["metadata"]["resourceVersion"], replace(view, status=status))
+            self._viewed = replace(view, status=status, version=written["metadata"]["resourceVersion"])
 
 
-def status_body(run: Json, status: RunStatus) -> Json:
-    """For a guarded PUT of the status. Without the spec, which such a write leaves as it is."""
-    metadata = run["metadata"]
+def status_body(view: RunView, status: RunStatus) -> Json:
+    """For a PUT of the status, if it still is that of `view`. Without the spec, which such a write leaves as it is."""
+    metadata = {"name": view.name, "namespace": view.namespace, "uid": view.uid, "resourceVersion": view.version}
     body: Json = {
         "apiVersion": API_VERSION,
         "kind": "Run",
-        "metadata": {key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion")},
+        "metadata": metadata,
         "status": status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True),
     }
     body["status"]["counts"] = status.counts.model_dump(by_alias=True)

@@ -244,10 +244,7 @@ class RunWorker:
 
     async def _write(self, view: RunView, status: RunStatus) -> bool:
         """Guarded by resourceVersion. False: somebody else wrote first; the cache has their version now."""
-        obj = self.engine.runs.get(self.namespace, self.name)
-        if obj is None:
-            raise Gone
-        body = status_body(obj, status)
+        body = status_body(view, status)
         began = time.monotonic()
         try:
             written = await self.engine.kube.put(runs_path(self.namespace, self.name, "status"), body)

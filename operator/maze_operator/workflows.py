@@ -48,6 +48,7 @@ def view_run(obj: Json, spec: RunSpec, resolved: Resolved) -> RunView:
         problem=resolved.problem,
         problem_final=resolved.final,
         held=(metadata.get("annotations") or {}).get(names.ANNOTATION_ARCHIVE) == ARCHIVE_WANTED,
+        version=metadata["resourceVersion"],
     )
 
 

@@ -331,6 +331,7 @@ class RunView:
     workflow is None while it can't be had, and `problem` says why; problem_final: waiting will not help. Without a
     problem the Run needs none: only an external worker can execute it.
     held: it is not deleted after its time to live, because the archive does not have it yet.
+    version: of the object that this was read from; a status that is planned for this view may only replace that one.
     """
 
     name: str
@@ -345,6 +346,7 @@ class RunView:
     problem: str = ""
     problem_final: bool = False
     held: bool = False
+    version: str = ""
     shapes: Shapes | None = None
     """Of the workflow's tasks, where they are kept from one plan to the next."""
 
