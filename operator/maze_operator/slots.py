@@ -173,7 +173,8 @@ class RunSlots:
                 raise GoAway
             if now >= until:
                 return None
-            await self._wait(pod.uid, min(until, patience) - now)
+            if not await self._wait(pod.uid, min(until, patience) - now):
+                return None
 
     def _may_stay(self, pod: SlotPod) -> bool:
         sent_off = pod.uid in self._doomed or pod.uid in self._leaving
@@ -235,7 +236,8 @@ class RunSlots:
             self._leaving.add(uid)
             self._changed(False)
 
-    async def _wait(self, uid: str, seconds: float) -> None:
+    async def _wait(self, uid: str, seconds: float) -> bool:
+        """False: its runner has asked again meanwhile."""
         earlier = self._waiting.get(uid)
         if earlier is not None and not earlier.done():  # its runner has broken off that request
             earlier.set_result(None)
@@ -247,5 +249,7 @@ class RunSlots:
         except TimeoutError:
             pass
         finally:
-            if self._waiting.get(uid) is waiting:
+            newest = self._waiting.get(uid) is waiting
+            if newest:
                 del self._waiting[uid]
+        return newest

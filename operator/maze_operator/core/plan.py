@@ -106,9 +106,14 @@ def _plan_workflow(run: RunView, pods: Pods, facts: Facts, now: datetime, settin
 def _make(step: Step) -> Plan:
     if step.run.status.start_time is None:
         step.ledger.next_event()
+    observed = not (
+        step.cancelled and step.run.spec.op_run
+    )  # who cancels an OpRun is told at once that it is cancelled
+    if observed:
+        _observe(step, ended=True)  # what slots have done since may follow from these ends
     note_slots(step)
-    if not (step.cancelled and step.run.spec.op_run):  # who cancels an OpRun is told at once that it is cancelled
-        _observe_all(step)
+    if observed:
+        _observe(step)
     if step.cancelled:
         _cancel(step)
     for name, culprit in choose_skipped(step.workflow, step.ledger.tasks).items():
@@ -130,10 +135,12 @@ def _make(step: Step) -> Plan:
     return Plan(status, tuple(step.actions), step.wake)
 
 
-def _observe_all(step: Step) -> None:
+def _observe(step: Step, ended: bool = False) -> None:
+    """Settle active attempts. ended: only those whose result is known."""
     at_work = in_hand(step.facts.slots)
     for name in step.workflow.tasks:
-        if step.ledger.tasks[name].phase not in ACTIVE:
+        task = step.ledger.tasks[name]
+        if task.phase not in ACTIVE or (ended and step.facts.results.get(AttemptId(name, task.attempt)) is None):
             continue
         if step.shape(name) is None:
             observe_own(step, name)
