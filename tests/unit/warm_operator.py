@@ -16,7 +16,7 @@ from maze_crds.protocol import Result
 from maze_crds.run import RunStatus, TaskStatus
 from maze_io.kube import KubeError
 from maze_io.store import StoreError
-from maze_operator import slot_calls, slots, worker
+from maze_operator import gather, slot_calls, slots, worker
 from maze_operator.core.outputs import ResultLost
 from maze_operator.core.shapes import Shapes
 from maze_operator.core.values import (
@@ -94,7 +94,7 @@ class Operator(worker.RunWorker):
         self.soon_at: float | None = None
         self.unsure_write = ""
         """What becomes of the next write: "fails" or "fails late"."""
-        self.seen, self.version = stage.truth.view(), stage.truth.version
+        self.seen = stage.truth.view()
         for view in stage.truth.pods.values():
             self.pods[view.attempt_id] = view
             self.known.add(view.attempt_id)
@@ -116,25 +116,26 @@ class Operator(worker.RunWorker):
     async def _write(self, view: RunView, status: RunStatus) -> bool:
         truth, fails = self.stage.truth, self.unsure_write
         self.unsure_write = ""
-        version = self.version
         await pause()
         if fails == "fails":
             raise KubeError(500, "InternalError", "not written")
-        if version != truth.version:
+        if view.version != str(truth.version):
             self.see()
             return False
         self.stage.write(status)
+        written = truth.view()
         await pause()
         if fails:
             raise KubeError(500, "InternalError", "written, but nobody was told")
-        self.seen, self.version = replace(view, status=status), version + 1
+        if int(written.version) > int(self.seen.version):
+            self.seen = written
         self.soon()
         return True
 
     def see(self) -> None:
         """The Run as it is now."""
-        if self.version != self.stage.truth.version:
-            self.seen, self.version = self.stage.truth.view(), self.stage.truth.version
+        if self.seen.version != str(self.stage.truth.version):
+            self.seen = self.stage.truth.view()
             self.dirty.set()
 
     def desk_ends(self) -> list[AttemptId]:
@@ -190,7 +191,7 @@ class Operator(worker.RunWorker):
     async def _ask_store(self) -> None:
         await pause()
         if self.stage.store_broken:
-            raise StoreError("the store is away")
+            raise StoreError("get", "http://store/maze", "connection refused")
 
 
 async def keep_no_log(*_: object) -> None:
@@ -240,6 +241,7 @@ def stage_clock() -> Iterator[Clock]:
     with (
         patch.object(slots, "time", clock),
         patch.object(slots, "datetime", clock),
+        patch.object(gather, "datetime", clock),
         patch.object(worker, "time", clock),
         patch.object(worker, "datetime", clock),
         patch.object(worker, "asyncio", loop),

@@ -65,7 +65,8 @@ class Truth:
     pods: dict[AttemptId, PodView] = field(default_factory=dict)
 
     def view(self) -> RunView:
-        return replace(run_view(self.spec, self.status, **self.wishes), generation=self.generation)
+        run = run_view(self.spec, self.status, **self.wishes)
+        return replace(run, generation=self.generation, version=str(self.version))
 
 
 class Stage:
