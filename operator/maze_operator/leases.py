@@ -13,6 +13,7 @@ from maze_operator.core import effective
 from maze_operator.core.deadline import deadline, lease_timeout
 from maze_operator.core.outputs import InputMissing, lease_inputs
 from maze_operator.core.podspec import PodNotPossible
+from maze_operator.core.toolinputs import check_required
 from maze_operator.core.values import AttemptId, RunView
 from maze_operator.engine import Engine
 from maze_operator.toolcall import call_lease
@@ -32,10 +33,12 @@ async def make_lease(
     store, seconds = engine.store.store, engine.shell.url_seconds
     if attempts is None:
         attempts = {status.name: status.attempt for status in view.status.tasks}
+    run_inputs, upstream = engine.run_inputs(view), await engine.executor.upstream(view, task, attempts)
+    check_required(task, run_inputs, upstream)
     inputs = lease_inputs(
         task,
-        engine.run_inputs(view),
-        await engine.executor.upstream(view, task, attempts),
+        run_inputs,
+        upstream,
         lambda key: store.presign_get(key, seconds),
         lambda upstream, key: names.output_key(view.uid, upstream, attempts[upstream], key),
     )

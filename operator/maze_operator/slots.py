@@ -12,7 +12,7 @@ from maze_crds.protocol import LEASE_WAIT, Result
 from maze_crds.run import RunStatus, TaskStatus
 from maze_operator import metrics
 from maze_operator.core.desk import Desk
-from maze_operator.core.values import AttemptId, Refused, RunView, SlotPod, Slots
+from maze_operator.core.values import AttemptId, Refused, RunView, SlotPod, Slots, Workflow
 
 PENDING_SILENCE = 3.0
 """Seconds that a restarted operator waits for the word of a pod that has not started yet as far as is known."""
@@ -33,6 +33,7 @@ class RunSlots:
         self.refused: dict[str, Refused] = {}
         self.opened = False
         """Leasing has begun: what pods held and results said when this process began to look after the Run is known."""
+        self._complete = False
         self._idle_seconds, self._changed = idle_seconds, changed
         self._silent: set[str] = set()
         self._heard: set[str] = set()
@@ -51,6 +52,12 @@ class RunSlots:
         """All pods that there are when this process begins to look after the Run have been added."""
         self._silent = {uid for uid, pod in self.pods.items() if pod.alive}
         self._accounted = {uid for uid, pod in self.pods.items() if pod.ended is not None}
+
+    def complete(self, workflow: Workflow | None) -> None:
+        """What pods held and results said before this process is in the desk now; from now on plans are told."""
+        if not self._complete and workflow is not None:
+            self.desk.sort_unsaid(workflow)
+        self._complete = True
 
     def created(self, uid: str, shape: str) -> None:
         """This process has made the pod."""
@@ -102,8 +109,8 @@ class RunSlots:
             spares=spares,
             paces=self.desk.paces_now(now),
             refused=dict(self.refused),
-            happened=tuple(self.desk.unsaid),
-            taken=self.desk.taken,
+            happened=tuple(self.desk.unsaid) if self._complete else (),
+            taken=self.desk.taken if self._complete else tuple(self.desk.holds),
         )
 
     @property

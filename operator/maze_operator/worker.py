@@ -198,8 +198,10 @@ class RunWorker:
         """One reconcile; seconds until the next one is due without a change."""
         view = await self.view()
         opens = self.slots.all_heard and not self.slots.opened
-        if opens and view.status.phase != RunPhase.PENDING:
-            await adopt_results(self, view)
+        if opens:
+            if view.status.phase != RunPhase.PENDING:
+                await adopt_results(self, view)
+            self.slots.complete(view.workflow)
         facts = await gather(self, view)
         decided = plan(view, self.pods, facts, datetime.now(UTC), self.engine.core)
         status, wait = await self._page_out(decided)

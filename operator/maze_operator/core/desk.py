@@ -18,6 +18,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter, deque
 from datetime import datetime
+from graphlib import TopologicalSorter
 
 from maze_crds.protocol import Result
 from maze_crds.run import TERMINAL_TASKS, RunStatus, TaskPhase, TaskStatus
@@ -199,6 +200,11 @@ class Desk:
         """An end that no pod has told this process of."""
         self.unsaid.append(Reported(attempt, result, now))
         self._ended[attempt.task] = (attempt.attempt, "failure" not in result)
+
+    def sort_unsaid(self, workflow: Workflow) -> None:
+        """What was learned in any order: first what others may have waited for."""
+        order = {name: number for number, name in enumerate(TopologicalSorter(workflow.dependencies).static_order())}
+        self.unsaid = deque(sorted(self.unsaid, key=lambda each: order[each.attempt_id.task]))
 
     def report(self, attempt: AttemptId, result: Result, now: datetime) -> bool:
         """The pod that holds the attempt says how it ended. Returns whether that is to be planned at once: nothing is left
