@@ -1,8 +1,7 @@
 """Compares the results of a benchmark with the gates: `python3 bench/check.py [RESULTS]`; exit code 1 where one is missed.
 
 A gate is a ratio of two numbers of one run, or a count, so that it holds on a faster and on a slower machine: what was
-measured when it was set, and a margin. A `goal` is where it is to get, some as a time on the machine of the design; it is
-shown and fails nothing. `gates.json` has both.
+measured when it was set, and a margin. Goals are another thing: the table of the benchmark has them (`report.py`).
 """
 
 from __future__ import annotations
@@ -49,16 +48,14 @@ class Limit:
 class Gate:
     name: str
     limit: Limit
-    goal: Limit | None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`found`, `reached`: what the gate's and the goal's limit are about; None: not measured."""
+    """`found`: what the gate's limit is about; None: not measured."""
 
     gate: Gate
     found: float | None
-    reached: float | None
 
     @property
     def passed(self) -> bool:
@@ -77,21 +74,14 @@ def read_gates(text: str) -> tuple[str, list[Gate]]:
 
 def _gate(entry: Json) -> Gate:
     name = entry.get("name", "a gate without a name")
-    goal = entry.get("goal")
-    if unknown := set(entry) - {"name", "of", "against", "goal", *SIDES}:
+    if unknown := set(entry) - {"name", "of", "against", *SIDES}:
         raise GateError(f"{name}: nothing is called {', '.join(sorted(unknown))}")
-    if goal is not None and (unknown := set(goal) - {"against", *SIDES}):
-        raise GateError(f"{name}, goal: nothing is called {', '.join(sorted(unknown))}")
     if "of" not in entry:
         raise GateError(f"{name}: `of` names no measure")
-    return Gate(name, _limit(name, entry["of"], entry), None if goal is None else _limit(name, entry["of"], goal))
-
-
-def _limit(name: str, of: str, entry: Json) -> Limit:
     sides = [side for side in SIDES if side in entry]
     if len(sides) != 1:
         raise GateError(f"{name}: give one of {' and '.join(SIDES)}")
-    return Limit(of, entry.get("against"), sides[0], float(entry[sides[0]]))
+    return Gate(name, Limit(entry["of"], entry.get("against"), sides[0], float(entry[sides[0]])))
 
 
 def judge(gates: Sequence[Gate], scale: str, results: Mapping[str, Any]) -> list[Verdict]:
@@ -103,22 +93,14 @@ def judge(gates: Sequence[Gate], scale: str, results: Mapping[str, Any]) -> list
     if results["scale"] != scale:
         raise GateError(f"the gates are for the {scale} size, and these results are of the {results['scale']} one")
     rounds = results["rounds"]
-    return [
-        Verdict(gate, gate.limit.measure(rounds), gate.goal.measure(rounds) if gate.goal else None) for gate in gates
-    ]
+    return [Verdict(gate, gate.limit.measure(rounds)) for gate in gates]
 
 
 def table(verdicts: Sequence[Verdict]) -> str:
-    lines = ["| gate | is | must be | | goal | is |", "|---|---|---|---|---|---|"]
+    lines = ["| gate | is | must be | |", "|---|---|---|---|"]
     for one in verdicts:
         word = "passed" if one.passed else "MISSED" if one.found is not None else "NOT MEASURED"
-        goal = one.gate.goal
-        reached = "" if goal is None or one.reached is None else _show(one.reached)
-        if goal is not None and one.reached is not None:
-            reached += ", reached" if goal.holds(one.reached) else ", not yet"
-        wanted = "" if goal is None else f"{goal}{'' if goal.against else ' itself'}"
-        cells = [one.gate.name, _show(one.found), str(one.gate.limit), word, wanted, reached]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {one.gate.name} | {_show(one.found)} | {one.gate.limit} | {word} |")
     return "\n".join(lines)
 
 

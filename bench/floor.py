@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from seen import BenchError, Seen
-from writes import Writes
+from spares import all_ready
+from writes import Counts, Writes
 
 from maze_io.kube import Kube, KubeError, pods_path
 from maze_io.store import ObjectStore
@@ -23,7 +24,10 @@ Round = dict[str, float]
 
 @dataclass(frozen=True)
 class Place:
-    """Where is measured: a namespace, and everything that looks at it. `image`: the one that runs Python tasks."""
+    """Where is measured: a namespace, and everything that looks at it.
+
+    `image`: the one that runs Python tasks. `spares`: pods that the operator keeps ready there.
+    """
 
     kube: Kube
     namespace: str
@@ -31,6 +35,16 @@ class Place:
     writes: Writes
     store: ObjectStore
     image: str
+    spares: int = 0
+
+    async def at_rest(self) -> Counts:
+        """Returns when nothing is left of what was before: all spares are ready, and the operator writes no more.
+
+        Its writes so far.
+        """
+        if self.spares:
+            await all_ready(self.kube, self.seen, self.spares)
+        return await self.writes.settled()
 
 
 async def measure_bare(place: Place, count: int, name: str) -> Round:

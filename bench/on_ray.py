@@ -5,16 +5,13 @@ It runs while the cluster has nothing to do. Its scheduler is busy even when it 
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
-import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -23,62 +20,31 @@ import requests
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "e2e"))
 
+from client import original_client
+from environments import install_ray
 from floor import Round
 from seen import BenchError
 
-from cluster import GROUP, Cluster, free_port
-from maze_crds import names
+from cluster import free_port
 
-PACKAGE = "maze-agent==1.0.2"
-CACHE = Path(os.environ.get("MAZE_CACHE") or Path.home() / ".cache/maze") / "clients"
-INSTALL_SECONDS = 480
 START_SECONDS = 90
-RUN_SECONDS = 240
 STOP_SECONDS = 20
-OURS = os.environ.get("MAZE_API", "http://127.0.0.1:8000")
 MARK = "MAZE_BENCH_MARK"
 """In the environment of every process that is started here; how they are found again."""
-WARM_UP = 1
 
 
-def measure_original(chain: int, fan_out: int, rounds: int) -> list[Round]:
-    """Its own client, with the same program, against Maze on Kubernetes and against Maze on Ray.
-
-    The first workflow of each is not counted: both have imports and first connections to make.
+def measure_ray(counts: Mapping[str, int], rounds: int) -> list[Round]:
+    """What the original client waits for there; `counts`: kind of workflow -> tasks.
 
     Raises:
         BenchError: it can't be installed or does not start.
     """
-    python = install()
-    counts = (chain, fan_out, rounds + WARM_UP)
-    ours = ask(python, OURS, *counts)
-    with ray_head(python) as address:
-        theirs = ask(python, address, *counts)
-    pairs = zip(ours[WARM_UP:], theirs[WARM_UP:], strict=True)
-    return [
-        {f"original.{key}": value for key, value in mine.items()}
-        | {f"ray.{key}": value for key, value in other.items()}
-        for mine, other in pairs
-    ]
-
-
-def install() -> Path:
-    """The interpreter of the environment, which is made once."""
-    folder = CACHE / f"ray-{PACKAGE.replace('==', '-')}-{sys.version_info.major}.{sys.version_info.minor}"
-    python = folder / "bin/python"
-    if (folder / ".ready").exists():
-        return python
-    shutil.rmtree(folder, ignore_errors=True)
-    venv.create(folder, with_pip=False, symlinks=True)
-    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", PACKAGE]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise BenchError(f"{PACKAGE} is not installed after {INSTALL_SECONDS} s") from None
-    if done.returncode != 0:
-        raise BenchError(f"{PACKAGE} can't be installed: {(done.stdout + done.stderr).strip()[-1000:]}")
-    (folder / ".ready").touch()
-    return python
+    with ray_head(install_ray()) as address, original_client(address) as client:
+        found: list[Round] = []
+        for _ in range(rounds):
+            measured = [client.measure("ray", kind, count) for kind, count in counts.items()]
+            found.append({key: value for one in measured for key, value in one.items()})
+        return found
 
 
 @contextmanager
@@ -144,29 +110,3 @@ def marked(mark: str) -> list[int]:
                 if wanted in (entry / "environ").read_bytes().split(b"\0"):
                     found.append(int(entry.name))
     return found
-
-
-def ask(python: Path, address: str, chain: int, fan_out: int, rounds: int) -> list[Round]:
-    program = Path(__file__).with_name("original.py")
-    command = [str(python), str(program), address, str(chain), str(fan_out), str(rounds)]
-    env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
-    try:
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise BenchError(f"the original client has no result from {address} after {RUN_SECONDS} s") from None
-    if address == OURS and done.stdout:
-        delete_runs(json.loads(done.stdout.splitlines()[-1])["workflows"])
-    if done.returncode != 0:
-        raise BenchError(f"the original client at {address}: {done.stderr.strip()[-1000:]}")
-    rounds: list[Round] = json.loads(done.stdout.splitlines()[-1])["rounds"]
-    return rounds
-
-
-def delete_runs(workflows: list[str]) -> None:
-    cluster = Cluster()
-    try:
-        for workflow in workflows:
-            selector = f"{names.LABEL_WORKFLOW_ID}={workflow}"
-            cluster.custom.delete_collection_namespaced_custom_object(*GROUP, "maze", "runs", label_selector=selector)
-    finally:
-        cluster.close()

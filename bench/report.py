@@ -19,6 +19,18 @@ SECONDS, RATE, COUNT, MEMORY = "s", "/s", "", "MiB"
 
 
 @dataclass(frozen=True)
+class Goal:
+    """What a row is to reach at the default size: the number itself (in the row's unit), or its ratio to the reference."""
+
+    value: float
+    of_ratio: bool = False
+    at_least: bool = False
+
+    def is_met(self, found: float) -> bool:
+        return found >= self.value if self.at_least else found <= self.value
+
+
+@dataclass(frozen=True)
 class Row:
     """One line: `key` against `against`. `{...}` in the titles is filled in from the sizes."""
 
@@ -27,24 +39,58 @@ class Row:
     unit: str
     against: str | None = None
     reference: str = ""
+    goal: Goal | None = None
 
 
 BARE = "one bare pod"
 BARES = "{fan_out} bare pods at once"
 FEW = "with {few} Runs"
+RAY = "Maze on Ray"
+WITHOUT, WITH = "without spare pods", "with spare pods"
+TINY = "fan-out of {tiny} tiny tasks"
+COLD_START, AS_FAST = Goal(1.3, of_ratio=True), Goal(1.25, of_ratio=True)
+FAN_OUT, RATE_GOAL, WARM_WRITES = Goal(1.5), Goal(150, at_least=True), Goal(0.2)
 ROWS = (
-    Row("1 task, from a cold start: created → its code runs", "one.began", SECONDS, "bare_one.began", BARE),
-    Row("1 task: created → its pod is seen", "one.first_pod", SECONDS),
-    Row("1 task: created → its pod is seen running", "one.running", SECONDS, "bare_one.running", BARE),
-    Row("1 task: created → ended", "one.ended", SECONDS, "bare_one.ended", f"{BARE}, succeeded"),
-    Row("chain of {chain}: created → ended", "chain.ended", SECONDS, "bare_one.ended", f"{BARE}, succeeded"),
-    Row("fan-out of {fan_out}: created → ended", "fan_out.ended", SECONDS, "bare_many.ended", f"{BARES}, succeeded"),
-    Row("fan-out of {tiny} tiny tasks: tasks per second", "tiny.rate", RATE, "bare_many.rate", BARES),
+    Row(f"1 task, {WITHOUT}: created → its code runs", "one.began", SECONDS, "bare_one.began", BARE, COLD_START),
+    Row(f"1 task, {WITHOUT}: created → seen running", "one.running", SECONDS, "bare_one.running", BARE, COLD_START),
+    Row(f"1 task, {WITHOUT}: created → its pod is seen", "one.first_pod", SECONDS),
+    Row(f"1 task, {WITHOUT}: created → ended", "one.ended", SECONDS, "bare_one.ended", BARE),
+    Row(f"1 task, {WITH}: created → its code runs", "warm_one.began", SECONDS, "bare_one.began", BARE),
+    Row(f"1 task, {WITH}: created → ended", "warm_one.ended", SECONDS, "bare_one.ended", BARE),
+    Row(f"chain of {{chain}}, {WITHOUT}", "chain.ended", SECONDS, "bare_one.ended", BARE, Goal(1.5)),
+    Row(f"chain of {{chain}}, {WITH}", "warm_chain.ended", SECONDS, "bare_one.ended", BARE, Goal(0.2)),
+    Row(f"fan-out of {{fan_out}}, {WITHOUT}", "fan_out.ended", SECONDS, "bare_many.ended", BARES, FAN_OUT),
+    Row(f"fan-out of {{fan_out}}, {WITH}", "warm_fan_out.ended", SECONDS, "bare_many.ended", BARES, FAN_OUT),
+    *(
+        Row(f"{TINY}, {spares}: tasks per second", key, RATE, against, reference, goal)
+        for spares, key in ((WITHOUT, "tiny.rate"), (WITH, "warm_tiny.rate"))
+        for against, reference, goal in (
+            ("bare_many.rate", BARES, RATE_GOAL),
+            ("loop.rate", "the runner's loop without Kubernetes", None),
+        )
+    ),
     Row("map of 3 stages over {items} items of {item_mb} MB", "map.ended", SECONDS, "bare_many.ended", BARES),
-    Row("{large_mib} MiB through 3 tasks", "large.ended", SECONDS, "bare_one.ended", f"{BARE}, succeeded"),
-    Row("writes by the operator for 1 task", "one.writes", COUNT),
-    Row("writes by the operator for each of {chain} in a chain", "chain.writes", COUNT, "one.writes", "1 task"),
-    Row("writes by the operator for each of {fan_out} at once", "fan_out.writes", COUNT, "one.writes", "1 task"),
+    Row("{large_mib} MiB through 3 tasks", "large.ended", SECONDS, "bare_one.ended", BARE),
+    Row(f"our writes for 1 task, {WITHOUT}", "one.writes", COUNT, goal=Goal(3)),
+    Row(f"our writes for 1 task, {WITH}, with the new spare", "warm_one.writes", COUNT),
+    Row(f"our writes for each of {{chain}} in a chain, {WITHOUT}", "chain.writes", COUNT, "one.writes", "1 task"),
+    Row(f"our writes for each of {{fan_out}} at once, {WITHOUT}", "fan_out.writes", COUNT, "one.writes", "1 task"),
+    Row(
+        f"our writes for each of {{tiny}} tiny tasks, {WITHOUT}",
+        "tiny.writes",
+        COUNT,
+        "one.writes",
+        "1 task",
+        WARM_WRITES,
+    ),
+    Row(
+        f"our writes for each of {{tiny}} tiny tasks, {WITH}",
+        "warm_tiny.writes",
+        COUNT,
+        "one.writes",
+        "1 task",
+        WARM_WRITES,
+    ),
     *(
         Row(
             f"api with {{many}} Runs: {kind}, {part}", f"api.many.{kind}.{part}", SECONDS, f"api.few.{kind}.{part}", FEW
@@ -53,23 +99,33 @@ ROWS = (
         for part in ("p50", "p99")
     ),
     Row("memory of an api process with {many} Runs", "api.many.memory", MEMORY, "api.few.memory", FEW),
-    Row(
-        "memory of the operator with {many} Runs more",
-        "memory.many.maze-operator",
-        MEMORY,
-        "memory.maze-operator",
-        "before",
+    *(
+        Row(
+            f"memory of the cluster's {part} with {{many}} Runs more", f"memory.many.maze-{part}", MEMORY, key, "before"
+        )
+        for part in ("api", "operator")
+        for key in (f"memory.maze-{part}",)
     ),
-    Row(
-        "memory of the cluster's api with {many} Runs elsewhere",
-        "memory.many.maze-api",
-        MEMORY,
-        "memory.maze-api",
-        "before",
+    *(
+        row
+        for kind, title in (("chain", "chain of {chain}"), ("fan_out", "fan-out of {fan_out}"))
+        for row in (
+            Row(
+                f"the original client, {title}: until it is told of the end",
+                f"client.{kind}_told",
+                SECONDS,
+                f"warm_{kind}.ended",
+                "a Run of Kubernetes' API",
+                AS_FAST,
+            ),
+            Row(f"the original client, {title}: until it returns", f"client.{kind}", SECONDS, f"ray.{kind}", RAY),
+        )
     ),
-    Row("the original client, chain of {chain}", "original.chain", SECONDS, "ray.chain", "Maze on Ray"),
-    Row("the original client, fan-out of {fan_out}", "original.fan_out", SECONDS, "ray.fan_out", "Maze on Ray"),
 )
+
+
+SECOND_REFERENCES = ("loop.rate",)
+"""Of rows that are there once more with another reference."""
 
 
 def middle(rounds: Sequence[Round], key: str) -> float | None:
@@ -109,19 +165,33 @@ def build_results(rounds: Sequence[Round], scale: str, sizes: Json, machine: Jso
 
 
 def table(results: Json) -> str:
-    """Markdown; rows that were not measured are left out."""
+    """Markdown; rows that were not measured are left out, as are those whose only point is a reference that was not."""
     rounds, names = results["rounds"], _names(results["sizes"])
-    lines = ["| work | Maze | reference | | ratio |", "|---|---|---|---|---|"]
+    lines = ["| work | Maze | reference | | ratio | goal | |", "|---|---|---|---|---|---|---|"]
     for row in ROWS:
         found = middle(rounds, row.key)
-        if found is None:
+        ratio = middle_ratio(rounds, row.key, row.against) if row.against else None
+        if found is None or (ratio is None and row.against in SECOND_REFERENCES):
             continue
         reference = middle(rounds, row.against) if row.against else None
-        ratio = middle_ratio(rounds, row.key, row.against) if row.against else None
         cells = [row.title.format_map(names), show(found, row.unit)]
         cells += [show(reference, row.unit), row.reference.format_map(names)] if reference is not None else ["", ""]
-        lines.append(f"| {' | '.join(cells)} | {'' if ratio is None else f'{ratio:.2f}'} |")
+        cells += ["" if ratio is None else f"{ratio:.2f}", *_goal_cells(row, found, ratio, results["scale"])]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", *footer(results)])
+
+
+def _goal_cells(row: Row, found: float, ratio: float | None, scale: str) -> list[str]:
+    """The goal and whether it is met. A goal is about the work of the default size."""
+    value = ratio if row.goal and row.goal.of_ratio else found
+    if row.goal is None or value is None or scale != "default":
+        return ["", ""]
+    wanted = f"ratio {row.goal.value:g}" if row.goal.of_ratio else f"{row.goal.value:g}{_gap(row.unit)}{row.unit}"
+    return [f"{'≥' if row.goal.at_least else '≤'} {wanted}", "met" if row.goal.is_met(value) else "NOT MET"]
+
+
+def _gap(unit: str) -> str:
+    return " " if unit == SECONDS else ""
 
 
 def footer(results: Json) -> list[str]:

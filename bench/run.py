@@ -1,9 +1,9 @@
 """The benchmark of tasks: Runs of several shapes against bare pods, calls of the api, memory; as a table, and as JSON.
 
-python3 bench/run.py [--rounds N] [--only NAME] [--quick | --full] [--with-ray]      needs a running system (`make up`)
+python3 bench/run.py [--rounds N] [--only NAME] [--quick] [--with-ray]      needs a running system (`make up`)
 
-Everything is measured in a namespace of its own, which goes afterwards. `python3 bench/check.py` compares the JSON with
-the gates.
+What has no spare pods is measured in a namespace of its own, which goes afterwards; what has, in the one where they are
+kept, each time when all of them are ready. `python3 bench/check.py` compares the JSON with the gates.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +25,27 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "e2e"))
 import tasks
 from api_latency import measure_api
 from check import RESULTS
+from client import KINDS, NAMESPACE, Client, our_client
+from cpu_report import cpu_table
 from floor import Place, Round, measure_bare
+from loop import measure_loop
 from machine import read_facts
-from on_ray import measure_original
+from on_ray import measure_ray
 from report import build_results, combine, table
 from seen import BenchError, watched
+from spares import kept_in, read_settings
 from tasks import SCALES, Sizes, measure_run
 from writes import counted
 
 from cluster import KUBECONFIG, Cluster, object_store
-from maze_io.kube import Kube, resource_path
+from maze_io.kube import Kube
 from maze_io.store import ObjectStore
 from own_api import own_namespace
 
-WORK = ("one", "chain", "fan_out", "tiny", "map", "large")
+WORK = ("one", "chain", "fan_out", "tiny", "map", "large", "client")
 NAMES = (*WORK, "api")
+SPARED = ("one", "chain", "fan_out", "tiny")
+"""What is measured with spare pods, too."""
 WARM_UPS = 5
 Json = dict[str, Any]
 
@@ -60,7 +66,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (3; --quick: 1)")
     parser.add_argument("--only", action="append", choices=NAMES, help="measure this, and what it is compared with")
     parser.add_argument("--quick", dest="scale", action="store_const", const="quick", help="small sizes: does it work?")
-    parser.add_argument("--full", dest="scale", action="store_const", const="full", help="1,000 tiny tasks, 100 items")
     parser.add_argument("--with-ray", action="store_true", help="Maze on Ray, too; the first time it is installed")
     parser.add_argument("--minutes", type=float, default=8, help="no new round begins after so many minutes (8)")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the JSON goes (bench/results.json)")
@@ -75,6 +80,8 @@ def main() -> None:
     results = build_results(rounds, options.scale, asdict(SCALES[options.scale]), machine, notes)
     options.json.write_text(json.dumps(results, indent=1) + "\n")
     print(table(results))
+    if profile := cpu_table(results):
+        print(f"\n{profile}")
     if not complete:
         sys.exit(1)
 
@@ -84,13 +91,9 @@ def measure(chosen: Sequence[str], sizes: Sizes, count: int, clock: Clock) -> tu
     rounds: list[Round] = [{} for _ in range(count)]
     notes: list[str] = []
     work = [name for name in WORK if name in chosen]
-    if {"tiny", "map"} & set(work) and sizes.tiny < SCALES["full"].tiny:
-        notes.append(
-            f"{sizes.tiny} of 1,000 tiny tasks and {sizes.items} of 100 items are measured; --full measures all."
-        )
     parts: dict[str, tuple[bool, Callable[[], Iterable[Round]]]] = {
         "work": (bool(work), lambda: measure_work(work, sizes, count, clock, notes)),
-        "Maze on Ray": ("ray" in chosen, lambda: measure_original(sizes.chain, sizes.fan_out, count)),
+        "Maze on Ray": ("ray" in chosen, lambda: measure_ray(client_counts(sizes), count)),
         "the api": ("api" in chosen, lambda: measure_api(sizes, count, say)),
     }
     complete = True
@@ -111,7 +114,7 @@ def measure_work(work: list[str], sizes: Sizes, count: int, clock: Clock, notes:
     cluster = Cluster()
     try:
         with own_namespace(cluster) as namespace, object_store(cluster) as store:
-            done = asyncio.run(measure_rounds(namespace, store, work, sizes, count, clock))
+            done = asyncio.run(measure_rounds(namespace, store, work, sizes, count, clock, notes))
     finally:
         cluster.close()
     if len(done) < count:
@@ -119,36 +122,48 @@ def measure_work(work: list[str], sizes: Sizes, count: int, clock: Clock, notes:
     return done
 
 
+@dataclass(frozen=True)
+class Places:
+    """`warm`: where spare pods are kept, None: nowhere."""
+
+    cold: Place
+    warm: Place | None
+    client: Client | None
+
+
 async def measure_rounds(
-    namespace: str, store: ObjectStore, work: list[str], sizes: Sizes, count: int, clock: Clock
+    namespace: str, store: ObjectStore, work: list[str], sizes: Sizes, count: int, clock: Clock, notes: list[str]
 ) -> list[Round]:
     """At least one round, and no new one when the time is over."""
     done: list[Round] = []
-    async with make_place(namespace, store) as place:
-        await warm_up(place)
+    async with make_places(namespace, store, "client" in work) as places:
+        if places.warm is None:
+            notes.append(f"No spare pods are kept in the namespace {NAMESPACE}: what they change is not measured.")
+        await warm_up(places.cold)
+        if places.warm:
+            await warm_up(places.warm)
         while len(done) < count and not (done and clock.is_over):
             say(f"round {len(done) + 1} of {count}: {', '.join(work)}")
-            done.append(await measure_round(place, work, sizes))
+            done.append(await measure_round(places, work, sizes))
     return done
 
 
 @asynccontextmanager
-async def make_place(namespace: str, store: ObjectStore) -> AsyncIterator[Place]:
+async def make_places(namespace: str, store: ObjectStore, with_client: bool) -> AsyncIterator[Places]:
     kube = await Kube.connect(KUBECONFIG)
-    try:
-        image = await find_image(kube)
-        async with watched(kube, namespace) as seen, counted(kube, namespace) as writes:
-            yield Place(kube, namespace, seen, writes, store, image)
-    finally:
-        await kube.close()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(kube.close)
+        settings = await read_settings(kube)
+        image, spares = settings["MAZE_RUNNER_IMAGE"], kept_in(NAMESPACE, settings)
 
+        async def make(name: str, count: int) -> Place:
+            seen = await stack.enter_async_context(watched(kube, name))
+            writes = await stack.enter_async_context(counted(kube, name))
+            return Place(kube, name, seen, writes, store, image, count)
 
-async def find_image(kube: Kube) -> str:
-    """The one in which Python tasks run."""
-    operator = await kube.get(resource_path("apps/v1", "deployments", "maze-system", "maze-operator"))
-    env = operator["spec"]["template"]["spec"]["containers"][0]["env"]
-    image: str = next(one["value"] for one in env if one["name"] == "MAZE_RUNNER_IMAGE")
-    return image
+        warm = await make(NAMESPACE, spares) if spares else None
+        client = stack.enter_context(our_client()) if with_client else None
+        yield Places(await make(namespace, 0), warm, client)
 
 
 async def warm_up(place: Place) -> None:
@@ -160,30 +175,57 @@ async def warm_up(place: Place) -> None:
     raise BenchError(f"the API server counts no writes of the operator into {place.namespace}")
 
 
-async def measure_round(place: Place, work: list[str], sizes: Sizes) -> Round:
-    """Each workload right after the bare pods that it is compared with."""
-    found: Round = {}
+async def measure_round(places: Places, work: list[str], sizes: Sizes) -> Round:
+    """Each workload right after what it is compared with."""
     samples: list[Round] = []
     for _ in range(sizes.singles):
-        samples.append(await measure_bare(place, 1, "bare_one"))
-        if "one" in work:
-            samples.append(await measure_run(place, tasks.one(), "one"))
-    found |= combine(samples)
-    for name in ("chain", "large"):
-        if name in work:
-            found |= await measure_run(place, build(name, sizes), name)
+        samples.append(await measure_bare(places.cold, 1, "bare_one"))
+        for name in ("one", "chain"):
+            if name in work:
+                samples.append(await measure_both(places, name, sizes))
+        if places.client:
+            samples.append(await measure_client(places, "chain", sizes))
+    found = combine(samples)
+    if "large" in work:
+        found |= await measure_both(places, "large", sizes)
     if not {"fan_out", "tiny", "map"}.isdisjoint(work):
-        bare = await measure_bare(place, sizes.fan_out, "bare_many")
+        bare = await measure_bare(places.cold, sizes.fan_out, "bare_many")
         found |= bare | {"bare_many.rate": sizes.fan_out / bare["bare_many.ended"]}
-    for name in ("fan_out", "tiny", "map"):
+    if "fan_out" in work:
+        found |= await measure_both(places, "fan_out", sizes)
+    if places.client:
+        found |= await measure_client(places, "fan_out", sizes)
+    for name in ("tiny", "map"):
         if name in work:
-            found |= await measure_run(place, build(name, sizes), name)
+            found |= await measure_both(places, name, sizes)
+    if "tiny" in work:
+        found |= await asyncio.to_thread(measure_loop, sizes.tiny)
     return found
+
+
+async def measure_both(places: Places, name: str, sizes: Sizes) -> Round:
+    """Without spare pods, and with them where that says something."""
+    made, profile = build(name, sizes), name == "tiny"
+    found = await measure_run(places.cold, made, name, profile)
+    if places.warm and name in SPARED:
+        found |= await measure_run(places.warm, made, f"warm_{name}", profile)
+    return found
+
+
+async def measure_client(places: Places, kind: str, sizes: Sizes) -> Round:
+    assert places.client is not None
+    await (places.warm or places.cold).at_rest()
+    return await asyncio.to_thread(places.client.measure, "client", kind, client_counts(sizes)[kind])
+
+
+def client_counts(sizes: Sizes) -> dict[str, int]:
+    return dict(zip(KINDS, (sizes.chain, sizes.fan_out), strict=True))
 
 
 def build(name: str, sizes: Sizes) -> list[Json]:
     """The tasks of a workload."""
     made = {
+        "one": tasks.one,
         "chain": lambda: tasks.chain(sizes.chain),
         "fan_out": lambda: tasks.fan_out(sizes.fan_out),
         "tiny": lambda: tasks.fan_out(sizes.tiny),

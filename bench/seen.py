@@ -28,10 +28,14 @@ class BenchError(Exception):
 
 @dataclass
 class Pod:
-    """`run`: the name of its Run, or "" for a bare pod. A pod that is never shown as running runs when its end is shown."""
+    """`run`: the name of its Run, or "" for a bare pod and for a spare that waits for one.
 
-    run: str
+    A pod that is never shown as running runs when its end is shown.
+    """
+
     added: float
+    run: str = ""
+    spare: bool = False
     running: float = math.inf
     ended: float = math.inf
     phase: str = ""
@@ -55,6 +59,10 @@ class Seen:
         self.runs: dict[str, Run] = {}
         self.present: set[str] = set()
         self._changed = asyncio.Event()
+
+    def spares(self) -> list[str]:
+        """Names of the pods that wait for a Run."""
+        return [name for name, pod in self.pods.items() if pod.spare and name in self.present]
 
     async def until(self, holds: Callable[[], bool], what: str, seconds: float) -> None:
         """Returns when it holds.
@@ -88,7 +96,9 @@ class Seen:
             run.ended = min(run.ended, at)
 
     def _take_pod(self, name: str, obj: Json, at: float) -> None:
-        pod = self.pods.setdefault(name, Pod((obj["metadata"].get("labels") or {}).get(names.LABEL_RUN, ""), at))
+        pod = self.pods.setdefault(name, Pod(at))
+        labels = obj["metadata"].get("labels") or {}
+        pod.run, pod.spare = labels.get(names.LABEL_RUN, ""), names.LABEL_SPARE in labels
         status = obj.get("status") or {}
         pod.phase = status.get("phase", "")
         if pod.phase in ("Running", "Succeeded", "Failed"):

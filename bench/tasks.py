@@ -9,6 +9,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from cpu import Snapshot, snapshot, spent
 from floor import Place, Round
 from seen import ENDED, BenchError
 
@@ -33,14 +34,12 @@ class Sizes:
     """How much of everything one round measures."""
 
     singles: int = 3
-    """Single tasks, and single bare pods, one after the other; the round's number is their median."""
+    """Single tasks, single bare pods and chains, one after the other; the round's number is their median."""
     chain: int = 10
     fan_out: int = 50
     """Also the number of bare pods at once."""
-    tiny: int = 100
-    """1,000 in a full run: today each of them is a pod of its own."""
-    items: int = 20
-    """100 in a full run."""
+    tiny: int = 1000
+    items: int = 100
     item_bytes: int = 1_000_000
     large_bytes: int = 64 * 2**20
     few: int = 10
@@ -52,8 +51,7 @@ class Sizes:
 
 SCALES = {
     "default": Sizes(),
-    "quick": Sizes(singles=1, fan_out=10, tiny=20, items=4, large_bytes=8 * 2**20, many=500, asked=50),
-    "full": Sizes(tiny=1000, items=100),
+    "quick": Sizes(singles=1, fan_out=10, tiny=100, items=4, large_bytes=8 * 2**20, many=500, asked=50),
 }
 
 
@@ -93,10 +91,11 @@ def task(name: str, source: str, outputs: list[str], **inputs: Any) -> Json:
     return {"name": name, "python": {"source": source}, "inputs": given, "outputs": outputs}
 
 
-async def measure_run(place: Place, tasks: list[Json], name: str) -> Round:
+async def measure_run(place: Place, tasks: list[Json], name: str, profile: bool = False) -> Round:
     """Seconds from the request that creates the Run: until its first pod is seen, is seen running, and its end is seen.
 
-    And how many writes of the operator it took for each task, all told until they have settled.
+    And how many writes of ours it took for each task, all told until nothing is left to do, such as making new spares.
+    profile: and the CPU seconds of every part of the system for each task, until its end is seen.
 
     Raises:
         BenchError: it does not succeed in time.
@@ -104,7 +103,8 @@ async def measure_run(place: Place, tasks: list[Json], name: str) -> Round:
     run = f"bench-{name.replace('_', '-')}-{uuid.uuid4().hex[:6]}"
     spec = {"workflow": {"tasks": tasks}, "ttlSecondsAfterFinished": TTL}
     body = {"apiVersion": API_VERSION, "kind": "Run", "metadata": {"name": run}, "spec": spec}
-    before = await place.writes.settled()
+    writes = await place.at_rest()
+    cpu = snapshot() if profile else None
     began = time.time()
     try:
         await place.kube.post(runs_path(place.namespace), body)
@@ -112,20 +112,29 @@ async def measure_run(place: Place, tasks: list[Json], name: str) -> Round:
         await place.seen.until(lambda: run in seen and seen[run].phase in ENDED, f"{run} ends", SECONDS)
         if seen[run].phase != "Succeeded":
             raise BenchError(f"{run}: {json.dumps(seen[run].status)[:2000]}")
-        after = await place.writes.settled()
-        found = {f"{name}.{kind}_writes": (after[kind] - before[kind]) / len(tasks) for kind in after}
-        found[f"{name}.writes"] = sum(found.values())
+        found = read_cpu(name, cpu, len(tasks))
+        after = await place.at_rest()
+        found |= {f"{name}.{kind}_writes": (after[kind] - writes[kind]) / len(tasks) for kind in after}
+        found[f"{name}.writes"] = sum(after.values()) / len(tasks) - sum(writes.values()) / len(tasks)
         found[f"{name}.ended"] = seen[run].ended - began
         found[f"{name}.rate"] = len(tasks) / found[f"{name}.ended"]
         if len(tasks) == 1:
             found[f"{name}.began"] = await read_output(place, seen[run].uid, "t", "began") - began
     finally:
         await delete_run(place, run)
-    pods = [pod for pod in place.seen.pods.values() if pod.run == run]
-    if pods:  # a Run may be served by pods that were there before it
+    pods = [pod for pod in place.seen.pods.values() if pod.run == run and pod.added >= began]
+    if pods and not place.spares:
         found[f"{name}.first_pod"] = min(pod.added for pod in pods) - began
         found[f"{name}.running"] = min(pod.running for pod in pods) - began
     return found
+
+
+def read_cpu(name: str, before: Snapshot | None, tasks: int) -> Round:
+    """CPU seconds for each task by part; none where there is nothing to compare with."""
+    after = snapshot() if before else None
+    if before is None or after is None:
+        return {}
+    return {f"{name}.cpu.{part}": seconds / tasks for part, seconds in spent(before, after).items()}
 
 
 async def read_output(place: Place, uid: str, task: str, key: str) -> float:

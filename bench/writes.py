@@ -1,8 +1,8 @@
-"""How many requests that change something the operator sends to the API server: counted by the API server itself.
+"""How many requests that change something operator and api send to the API server: counted by the API server itself.
 
 A FlowSchema of API Priority and Fairness says which requests are of one kind: by user, verb, resource and namespace. The API
 server counts the requests of each (`apiserver_flowcontrol_dispatched_requests_total`). So for as long as a benchmark runs
-there are FlowSchemas for the writes of the operator's service account in the benchmark's namespace, with the same level of
+there are FlowSchemas for the writes of their service accounts in the benchmark's namespace, with the same level of
 priority that these requests have without them: what others do at the same time is not counted. Failed writes (conflicts)
 are. With several API servers the number is that of the one that is asked.
 """
@@ -20,7 +20,10 @@ from seen import BenchError
 from maze_io.kube import Kube, KubeError, resource_path
 
 API = "flowcontrol.apiserver.k8s.io/v1"
-OPERATOR = {"kind": "ServiceAccount", "serviceAccount": {"name": "maze-operator", "namespace": "maze-system"}}
+SUBJECTS = [
+    {"kind": "ServiceAccount", "serviceAccount": {"name": name, "namespace": "maze-system"}}
+    for name in ("maze-operator", "maze-api")
+]
 VERBS = ["create", "update", "patch", "delete", "deletecollection"]
 KINDS = {
     "pods": ([""], ["pods", "pods/resize", "pods/status", "pods/eviction", "pods/binding"]),
@@ -63,11 +66,15 @@ class Writes:
             if after == before:
                 return after
             before = after
-        raise BenchError(f"the operator writes into {self._namespace} all the time: {before}")
+        raise BenchError(f"there are writes into {self._namespace} all the time: {before}")
 
     async def start(self) -> None:
         for number, kind in enumerate(KINDS):
-            await self._kube.post(self._path, build_schema(self._name(kind), self._namespace, kind, number))
+            try:
+                await self._kube.post(self._path, build_schema(self._name(kind), self._namespace, kind, number))
+            except KubeError as error:
+                if not error.conflict:  # one that a benchmark left which was killed
+                    raise
 
     async def stop(self) -> None:
         for kind in KINDS:
@@ -89,7 +96,7 @@ def build_schema(name: str, namespace: str, kind: str, number: int) -> Json:
             "priorityLevelConfiguration": {"name": "workload-low"},
             "matchingPrecedence": PRECEDENCE + number,
             "distinguisherMethod": {"type": "ByUser"},
-            "rules": [{"subjects": [OPERATOR], "resourceRules": [rule]}],
+            "rules": [{"subjects": SUBJECTS, "resourceRules": [rule]}],
         },
     }
 

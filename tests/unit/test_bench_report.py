@@ -61,12 +61,40 @@ def test_the_table_has_what_was_measured_and_where() -> None:
     rounds = [{"one.began": 0.5, "bare_one.began": 0.25, "tiny.rate": 7.5}]
     results = build_results(rounds, "quick", SIZES, MACHINE, ["A note."])
     text = table(results)
-    assert "| 1 task, from a cold start: created → its code runs | 0.50 s | 0.25 s | one bare pod | 2.00 |" in text
-    assert "| fan-out of 1,000 tiny tasks: tasks per second | 7.5/s |  |  |  |" in text
+    title = "1 task, without spare pods: created → its code runs"
+    assert f"| {title} | 0.50 s | 0.25 s | one bare pod | 2.00 |  |  |" in text
+    assert text.count("| fan-out of 1,000 tiny tasks, without spare pods: tasks per second | 7.5/s |  |  |  |") == 1
     assert "chain" not in text
     assert "Medians of 1 round (quick size)" in text
     assert "On 2 cores, 23.4 GiB, Linux 6.1" in text
     assert text.endswith("A note.")
+
+
+@pytest.mark.parametrize(
+    ("measured", "cells"),
+    [
+        ({"one.began": 0.26, "bare_one.began": 0.2}, "| 1.30 | ≤ ratio 1.3 | met |"),
+        ({"one.began": 0.28, "bare_one.began": 0.2}, "| 1.40 | ≤ ratio 1.3 | NOT MET |"),
+        ({"chain.ended": 1.5, "bare_one.ended": 0.5}, "| 3.00 | ≤ 1.5 s | met |"),
+        ({"warm_chain.ended": 0.21}, "| ≤ 0.2 s | NOT MET |"),
+        ({"tiny.rate": 150.0}, "| ≥ 150/s | met |"),
+        ({"tiny.rate": 149.0}, "| ≥ 150/s | NOT MET |"),
+        ({"one.writes": 3.5}, "| ≤ 3 | NOT MET |"),
+    ],
+)
+def test_a_goal_is_met_or_not_and_the_table_says_which(measured: dict[str, float], cells: str) -> None:
+    lines = table(build_results([measured], "default", SIZES, MACHINE, [])).splitlines()
+    assert lines[2].endswith(cells)
+    small = table(build_results([measured], "quick", SIZES, MACHINE, []))
+    assert "met" not in small.lower(), "goals are for the work of the default size"
+
+
+def test_a_row_with_a_second_reference_is_there_where_that_was_measured() -> None:
+    measured = {"tiny.rate": 180.0, "bare_many.rate": 4.5}
+    one = table(build_results([measured], "default", SIZES, MACHINE, []))
+    both = table(build_results([measured | {"loop.rate": 360.0}], "default", SIZES, MACHINE, []))
+    assert (one.count("180.0/s"), both.count("180.0/s")) == (1, 2)
+    assert "| 360.0/s | the runner's loop without Kubernetes | 0.50 |" in both
 
 
 def test_results_are_the_same_after_json() -> None:
