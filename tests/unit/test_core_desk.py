@@ -117,7 +117,7 @@ def test_a_hold_that_the_status_does_not_have_yet_takes_its_part_of_the_parallel
 
 def test_an_end_that_the_status_does_not_have_yet_leaves_its_part_of_the_parallelism() -> None:
     made = office(THREE, 1)
-    made.report(made.get())
+    made.report(made.get(), failed())
     made.rebuild(1, a=running())
     assert made.all() == "b"
 

@@ -21,6 +21,7 @@ from maze_operator.core.values import (
     Facts,
     Happened,
     Hold,
+    Pace,
     Plan,
     Refused,
     Reported,
@@ -220,9 +221,11 @@ def test_without_a_result_the_end_of_its_pod_is_its_own(slots: Slots, reason: st
 
 
 def test_nothing_is_made_while_a_pod_that_has_not_spoken_may_have_the_task() -> None:
-    slots = Slots((living(),), silent=frozenset({"pod-1"}))
-    assert new(planned(ONE, status_of(ONE, t=STARTING), slots)) == []
-    assert new(planned(ONE, status_of(ONE, t=STARTING), Slots())) == [1]
+    spec = workflow(shared_task("a"), shared_task("b"))
+    status, one = status_of(spec, a=STARTING, b=STARTING), living(spec)
+    slots = Slots((one,), paces={one.shape: Pace(60.0, 60.0)})
+    assert new(planned(spec, status, replace(slots, silent=frozenset({"pod-1"})))) == []
+    assert new(planned(spec, status, slots)) == [2]
 
 
 # time, cancel, suspend
@@ -260,7 +263,10 @@ def test_an_end_that_came_before_the_cancel_was_seen_is_kept() -> None:
 def test_a_suspended_run_gets_no_pods_and_what_is_at_work_goes_on() -> None:
     spec = workflow(shared_task("a"), shared_task("b"), shared_task("c"))
     status = status_of(spec, a=RUNNING, b=STARTING)
-    decided = planned(spec, status, at_work("a", living(spec)), desired_state=DesiredState.SUSPENDED)
+    one = living(spec)
+    slots = at_work("a", one, paces={one.shape: Pace(60.0, 60.0)})
+    assert new(planned(spec, status, slots)) == [2, 3]
+    decided = planned(spec, status, slots, desired_state=DesiredState.SUSPENDED)
     assert phases(decided) == {"a": "Running", "b": "Starting", "c": "Pending"}
     assert (new(decided), deleted(decided)) == ([], [])
 

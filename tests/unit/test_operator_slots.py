@@ -14,7 +14,7 @@ from builders import SETTINGS, at, run_view, shared_task, slot_pod, status_of, s
 from maze_crds.run import RunStatus, TaskPhase, TaskStatus
 from maze_crds.workflow import WorkflowSpec
 from maze_operator.core.shapes import Shapes
-from maze_operator.core.values import AttemptId, Ended, Reported, SlotPod
+from maze_operator.core.values import AttemptId, Ended, Reported, SlotPod, Workflow
 from maze_operator.slots import GoAway, RunSlots
 
 pytestmark = pytest.mark.anyio
@@ -44,6 +44,8 @@ class Place:
             self.slots.add(pod)
         self.slots.begin()
         self.slots.opened = opened
+        if opened:
+            self.slots.complete(Workflow.of(spec))
         self.plan()
 
     def plan(self, leases: bool = True, **tasks: dict[str, Any]) -> None:
@@ -287,6 +289,16 @@ async def test_what_happens_is_told_to_plans_until_it_is_written() -> None:
     [told] = place.slots.facts({}, at(0)).happened
     assert told.attempt_id == B
     assert not isinstance(told, Reported)
+
+
+async def test_until_all_is_known_plans_are_told_only_who_has_what_and_then_in_the_order_of_the_graph() -> None:
+    place = Place(CHAIN, opened=False)
+    assert place.slots.adopt(place.one, B, TaskStatus(name="b"))
+    place.slots.desk.learn(A, succeeded(), at(0))
+    early = place.slots.facts({}, at(0))
+    assert (early.happened, early.taken) == ((), (B,))
+    place.slots.complete(Workflow.of(CHAIN))
+    assert [each.attempt_id for each in place.slots.facts({}, at(0)).happened] == [A, B]
 
 
 async def test_what_can_wait_is_planned_later_and_the_last_end_at_once() -> None:
