@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from maze_crds import names
 from maze_crds.protocol import Result
-from maze_crds.run import TERMINAL_TASKS, TaskPhase
+from maze_crds.run import TERMINAL_TASKS, TaskPhase, TaskStatus
 from maze_operator.core.assignment import external_holder
 from maze_operator.core.plan import attempts_to_look_up
 from maze_operator.core.values import AttemptId, Facts, RunView
@@ -66,7 +66,9 @@ async def adopt_results(worker: RunWorker, view: RunView) -> None:
     """
     desk = worker.slots.desk
     waits = {}
-    for task in view.status.tasks:
+    known = {task.name: task for task in view.status.tasks}
+    for name in view.workflow.tasks if view.workflow is not None else ():
+        task = known.get(name) or TaskStatus(name=name)
         if task.phase not in TERMINAL_TASKS:
             attempt = AttemptId(task.name, task.attempt + (task.phase == TaskPhase.PENDING))
             if attempt not in desk.holds and not desk.ended_here(attempt):

@@ -199,7 +199,7 @@ class RunWorker:
         view = await self.view()
         opens = self.slots.all_heard and not self.slots.opened
         if opens:
-            if view.status.phase != RunPhase.PENDING:
+            if view.status.phase != RunPhase.PENDING or self.slots.pods:
                 await adopt_results(self, view)
             self.slots.complete(view.workflow)
         facts = await gather(self, view)
