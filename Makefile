@@ -57,7 +57,7 @@ integration: up  ## real API server, object store and processes
 	@$(PY) -m pytest tests/integration -q
 
 bench: up  ## measure, as tables of ratios; fails at a gate of OpRuns that is missed (15 minutes)
-	@$(PY) bench/run.py
+	@$(PY) bench/run.py --with-ray
 	@$(PY) bench/sse.py
 	@$(PY) bench/opruns.py
 

@@ -39,7 +39,8 @@ def _install(name: str, wanted: Sequence[str]) -> Path:
         return python
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=False, symlinks=True)
-    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", *wanted]
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "--retries", "1", "--timeout", "20"]
+    command = [*pip, "install", "--quiet", *wanted]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:

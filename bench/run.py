@@ -38,7 +38,8 @@ from tasks import SCALES, Sizes, measure_run
 from writes import counted
 
 from cluster import KUBECONFIG, Cluster, object_store
-from maze_io.kube import Kube
+from maze_crds import names
+from maze_io.kube import Kube, runs_path
 from maze_io.store import ObjectStore
 from own_api import own_namespace
 
@@ -46,6 +47,8 @@ WORK = ("one", "chain", "fan_out", "tiny", "map", "large", "client")
 NAMES = (*WORK, "api")
 SPARED = ("one", "chain", "fan_out", "tiny")
 """What is measured with spare pods, too."""
+RAY = "Maze on Ray"
+"""A reference where it can be installed: without it, the rest is complete."""
 WARM_UPS = 5
 Json = dict[str, Any]
 
@@ -93,7 +96,7 @@ def measure(chosen: Sequence[str], sizes: Sizes, count: int, clock: Clock) -> tu
     work = [name for name in WORK if name in chosen]
     parts: dict[str, tuple[bool, Callable[[], Iterable[Round]]]] = {
         "work": (bool(work), lambda: measure_work(work, sizes, count, clock, notes)),
-        "Maze on Ray": ("ray" in chosen, lambda: measure_ray(client_counts(sizes), count)),
+        RAY: ("ray" in chosen, lambda: measure_ray(client_counts(sizes), count)),
         "the api": ("api" in chosen, lambda: measure_api(sizes, count, say)),
     }
     complete = True
@@ -105,7 +108,7 @@ def measure(chosen: Sequence[str], sizes: Sizes, count: int, clock: Clock) -> tu
             for one, found in zip(rounds, part(), strict=False):
                 one.update(found)
         except BenchError as error:
-            complete = False
+            complete = complete and name == RAY
             notes.append(f"Not (all) measured: {name}: {error}")
     return [one for one in rounds if one], notes, complete
 
@@ -124,10 +127,10 @@ def measure_work(work: list[str], sizes: Sizes, count: int, clock: Clock, notes:
 
 @dataclass(frozen=True)
 class Places:
-    """`warm`: where spare pods are kept, None: nowhere."""
+    """`cold`: a namespace without spare pods. `warm`: the one where they are kept, if they are, and of the cluster's api."""
 
     cold: Place
-    warm: Place | None
+    warm: Place
     client: Client | None
 
 
@@ -136,12 +139,11 @@ async def measure_rounds(
 ) -> list[Round]:
     """At least one round, and no new one when the time is over."""
     done: list[Round] = []
-    async with make_places(namespace, store, "client" in work) as places:
-        if places.warm is None:
+    async with make_places(namespace, store, "client" in work, notes) as places:
+        if not places.warm.spares:
             notes.append(f"No spare pods are kept in the namespace {NAMESPACE}: what they change is not measured.")
         await warm_up(places.cold)
-        if places.warm:
-            await warm_up(places.warm)
+        await warm_up(places.warm)
         while len(done) < count and not (done and clock.is_over):
             say(f"round {len(done) + 1} of {count}: {', '.join(work)}")
             done.append(await measure_round(places, work, sizes))
@@ -149,7 +151,7 @@ async def measure_rounds(
 
 
 @asynccontextmanager
-async def make_places(namespace: str, store: ObjectStore, with_client: bool) -> AsyncIterator[Places]:
+async def make_places(namespace: str, store: ObjectStore, with_client: bool, notes: list[str]) -> AsyncIterator[Places]:
     kube = await Kube.connect(KUBECONFIG)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(kube.close)
@@ -161,9 +163,12 @@ async def make_places(namespace: str, store: ObjectStore, with_client: bool) -> 
             writes = await stack.enter_async_context(counted(kube, name))
             return Place(kube, name, seen, writes, store, image, count)
 
-        warm = await make(NAMESPACE, spares) if spares else None
-        client = stack.enter_context(our_client()) if with_client else None
-        yield Places(await make(namespace, 0), warm, client)
+        cold, warm, client = await make(namespace, 0), await make(NAMESPACE, spares), None
+        try:
+            client = stack.enter_context(our_client()) if with_client else None
+        except BenchError as error:
+            notes.append(f"Not measured: the original client: {error}")
+        yield Places(cold, warm, client)
 
 
 async def warm_up(place: Place) -> None:
@@ -207,15 +212,20 @@ async def measure_both(places: Places, name: str, sizes: Sizes) -> Round:
     """Without spare pods, and with them where that says something."""
     made, profile = build(name, sizes), name == "tiny"
     found = await measure_run(places.cold, made, name, profile)
-    if places.warm and name in SPARED:
+    if places.warm.spares and name in SPARED:
         found |= await measure_run(places.warm, made, f"warm_{name}", profile)
     return found
 
 
 async def measure_client(places: Places, kind: str, sizes: Sizes) -> Round:
-    assert places.client is not None
-    await (places.warm or places.cold).at_rest()
-    return await asyncio.to_thread(places.client.measure, "client", kind, client_counts(sizes)[kind])
+    """The original client, and then the very same tasks as a Run that is made through Kubernetes' API."""
+    client, place = places.client, places.warm
+    assert client is not None
+    await place.at_rest()
+    found = await asyncio.to_thread(client.measure, "client", kind, client_counts(sizes)[kind])
+    selector = {"labelSelector": f"{names.LABEL_WORKFLOW_ID}={client.workflows[-1]}"}
+    made = await place.kube.get(runs_path(place.namespace), selector)
+    return found | await measure_run(place, made["items"][0]["spec"]["workflow"]["tasks"], f"same_{kind}")
 
 
 def client_counts(sizes: Sizes) -> dict[str, int]:
@@ -224,7 +234,7 @@ def client_counts(sizes: Sizes) -> dict[str, int]:
 
 def build(name: str, sizes: Sizes) -> list[Json]:
     """The tasks of a workload."""
-    made = {
+    made: dict[str, Callable[[], list[Json]]] = {
         "one": tasks.one,
         "chain": lambda: tasks.chain(sizes.chain),
         "fan_out": lambda: tasks.fan_out(sizes.fan_out),

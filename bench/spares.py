@@ -31,7 +31,7 @@ def kept_in(namespace: str, settings: dict[str, str]) -> int:
         BenchError: it keeps some elsewhere.
     """
     kinds = json.loads(settings.get("MAZE_SPARE_PODS") or "[]")
-    count = sum(kind["count"] for kind in kinds if kind["namespace"] == namespace)
+    count: int = sum(kind["count"] for kind in kinds if kind["namespace"] == namespace)
     if count != sum(kind["count"] for kind in kinds):
         raise BenchError(f"spare pods are kept in other namespaces than {namespace}: this can't see when all are ready")
     return count
