@@ -34,8 +34,6 @@ def leftover_slots(ledger: Ledger, slots: Slots) -> list[Action]:
     found: list[Action] = []
     for pod in slots.pods:
         held = slots.says.get(pod.uid)
-        if held in slots.taken:
-            held = None
         task = ledger.tasks.get(held.task) if held is not None else None
         lost = held is not None and (task is None or task.phase not in ACTIVE or task.attempt != held.attempt)
         if pod.alive and (lost or pod.uid in slots.doomed):

@@ -22,6 +22,8 @@ Json = dict[str, Any]
 RUNNER_ARCHIVE = "/maze/runner.pyz"
 """Where the runner is found in images that do not bring it (a ConfigMap is mounted there)."""
 WORK_DIRECTORY = "/work"
+WRITABLE = (WORK_DIRECTORY, "/tmp", "/dev/shm", "/dev/mqueue")
+"""Where a task can leave files in its pod, which nobody else has; the next task finds none of them."""
 USER_ID = 65532
 
 
@@ -159,6 +161,7 @@ def _runner_container(task: Task, workflow: WorkflowSpec, settings: Settings) ->
             {"name": names.ENV_POD_NAME, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             {"name": names.ENV_POD_UID, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
             {"name": "MAZE_WORKDIR", "value": WORK_DIRECTORY},
+            {"name": "MAZE_CLEAN", "value": ":".join(WRITABLE)},
             {"name": "PYTHONUNBUFFERED", "value": "1"},
         ],
         "volumeMounts": [{"name": "work", "mountPath": WORK_DIRECTORY}, {"name": "tmp", "mountPath": "/tmp"}],
