@@ -33,7 +33,7 @@ Json = dict[str, Any]
 class Sizes:
     """How much of everything one round measures."""
 
-    singles: int = 3
+    singles: int = 2
     """Single tasks, single bare pods and chains, one after the other; the round's number is their median."""
     chain: int = 10
     fan_out: int = 50
