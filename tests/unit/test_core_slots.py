@@ -119,6 +119,7 @@ def test_while_nothing_is_known_of_the_tasks(
         (3, 60.0, 1, 3),
         (3, WORTH, 2, 1),
         (3, 60.0, 3, 3),
+        (1, 0.0, 0, 1),
     ],
 )
 def test_a_pod_is_made_only_where_a_second_of_work_waits_for_it(

@@ -84,7 +84,8 @@ class Referee:
                 current = status.attempt + (status.phase == TaskPhase.PENDING)
                 if status.phase not in TERMINAL_TASKS and runner.work.attempt == current:
                     found.add(runner.work)
-        return found - self.stage.truth.results.keys() - set(self.stage.operator.desk_ends())
+        dead = {attempt for attempt, runner in self.worked.items() if not runner.alive}
+        return found - self.stage.truth.results.keys() - set(self.stage.operator.desk_ends()) - dead
 
     def written(self, old: RunStatus, new: RunStatus) -> None:
         before = {task.name: task for task in old.tasks}

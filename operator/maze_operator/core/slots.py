@@ -133,7 +133,7 @@ def _grow(
     actions = [CreateSlot(shape, 0)] * claimed
     made = min(lacking - claimed, settings.pods_starting - len(supply.starting))
     if pace is not None:
-        made = min(made, math.ceil(waiting * pace.now / WORTH) - supply.total - claimed)
+        made = min(made, max(1, math.ceil(waiting * pace.now / WORTH)) - supply.total - claimed)
     elif claimed or supply.total:
         made = 0
     numbers = set(taken)
