@@ -91,7 +91,7 @@ def collect_less_garbage() -> None:
     these walks is a pause of a tenth of a second and more with thousands of tasks."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(50_000, 10, 20)
 
 
 def main() -> int:
