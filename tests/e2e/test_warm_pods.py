@@ -8,17 +8,20 @@ from typing import Any
 from cluster import Cluster, awaited, python, task_of
 from maze_crds import names
 from maze_crds.quantity import parse_quantity
-from warm import QUICK, await_running, held, living_pods, most_at_once, phases, pods_in, release, require_one_story
+from warm import (
+    QUICK,
+    await_running,
+    chain,
+    held,
+    living_pods,
+    most_at_once,
+    phases,
+    pods_in,
+    release,
+    require_one_story,
+)
 
 SHORT = "import time\ndef f(p):\n    time.sleep(0.3)\n    return {}"
-
-
-def chain(*tasks: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each after the one before it."""
-    before: list[dict[str, Any] | None] = [None, *tasks[:-1]]
-    return [
-        {**task, "dependsOn": [first["name"]]} if first else task for first, task in zip(before, tasks, strict=True)
-    ]
 
 
 def quantities(resources: dict[str, str]) -> dict[str, Decimal]:

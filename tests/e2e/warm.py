@@ -26,6 +26,14 @@ def held(name: str, **more: Any) -> Json:
     return python(name, HELD, **more)
 
 
+def chain(*tasks: Json) -> list[Json]:
+    """Each after the one before it."""
+    before: list[Json | None] = [None, *tasks[:-1]]
+    return [
+        {**task, "dependsOn": [first["name"]]} if first else task for first, task in zip(before, tasks, strict=True)
+    ]
+
+
 def release(cluster: Cluster, pod: str) -> None:
     """Let the held task go that runs in this pod."""
     in_pod(cluster, pod, "open('/tmp/go', 'w').close()")
