@@ -15,6 +15,7 @@ import asyncio
 import re
 import time
 import uuid
+from collections import OrderedDict
 from typing import Any
 
 from maze_api.bodies import AddLangGraphBody, SaveTaskBody
@@ -30,6 +31,35 @@ ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """What we hand out; anything else can't exist, and must not get into a key."""
 
 
+KNOWN_TASKS, KNOWN_BYTES = 4000, 65536
+"""How many, and how large one is at most as JSON."""
+
+
+class KnownTasks:
+    """Tasks that were read or written lately. The object store is asked which version of them is the newest."""
+
+    def __init__(self, most: int = KNOWN_TASKS) -> None:
+        self._most = most
+        self._found: OrderedDict[str, tuple[str, DraftTask]] = OrderedDict()
+
+    def get(self, key: str, tag: str) -> DraftTask | None:
+        """The task of this key, if it is known in the version with this ETag."""
+        found = self._found.get(key)
+        if found is None or found[0] != tag:
+            return None
+        self._found.move_to_end(key)
+        return found[1]
+
+    def put(self, key: str, tag: str, task: DraftTask, size: int) -> None:
+        """`size`: bytes of its JSON."""
+        if size > KNOWN_BYTES:
+            return
+        self._found[key] = (tag, task)
+        self._found.move_to_end(key)
+        while len(self._found) > self._most:
+            self._found.popitem(last=False)
+
+
 class Drafts:
     """All drafts. Every method raises NotFound for an unknown workflow or task, and StoreError.
 
@@ -40,6 +70,7 @@ class Drafts:
     def __init__(self, store: AsyncStore, image_python: str) -> None:
         self._store = store
         self._image_python = image_python
+        self._known = KnownTasks()
 
     async def create(self) -> str:
         """A new, empty workflow; returns its id."""
@@ -51,7 +82,7 @@ class Drafts:
         """A new task without content; returns its id."""
         await self._require_workflow(workflow_id)
         task = DraftTask(str(uuid.uuid4()), name, time.time_ns(), None)
-        await self._store.put(_task_key(workflow_id, task.id), task.to_json())
+        await self._save(workflow_id, task)
         return task.id
 
     async def add_langgraph_task(self, body: AddLangGraphBody) -> str:
@@ -65,7 +96,7 @@ class Drafts:
         task, upload = await asyncio.to_thread(translate_langgraph, body, task_id, self._image_python)
         made = DraftTask(task_id, body.task_name, time.time_ns(), task)
         await self._store.put(upload.key, upload.data)
-        await self._store.put(_task_key(body.workflow_id, task_id), made.to_json())
+        await self._save(body.workflow_id, made)
         return task_id
 
     async def langgraph_task(self, workflow_id: str, task_id: str) -> Task:
@@ -96,7 +127,7 @@ class Drafts:
             await self._require_acyclic(body.workflow_id, sources, body.task_id)
         await asyncio.gather(*(self._store.put(upload.key, upload.data) for upload in uploads))
         saved = DraftTask(draft.id, draft.name, draft.created, task)
-        await self._store.put(_task_key(body.workflow_id, draft.id), saved.to_json())
+        await self._save(body.workflow_id, saved)
         await asyncio.gather(
             *(self._store.put(_edge_key(body.workflow_id, source, draft.id), b"") for source in sources)
         )
@@ -133,11 +164,21 @@ class Drafts:
 
     async def tasks(self, workflow_id: str) -> list[DraftTask]:
         """All tasks in the order in which they were added."""
-        await self._require_workflow(workflow_id)
-        keys = await self._store.list_keys(f"{names.draft_prefix(workflow_id)}tasks/")
-        raw = await self._store.get_many(keys)
-        found = [DraftTask.from_json(data) for data in raw if data is not None]
-        return sorted(found, key=lambda task: (task.created, task.id))
+        prefix = f"{names.draft_prefix(workflow_id)}tasks/"
+        _, tags = await asyncio.gather(
+            self._require_workflow(workflow_id), self._store.run(self._store.store.list_tags, prefix)
+        )
+        known = {key: task for key, tag in tags.items() if (task := self._known.get(key, tag)) is not None}
+        keys = [key for key in tags if key not in known]
+        for key, raw in zip(keys, await self._store.get_many(keys), strict=True):
+            if raw is not None:
+                known[key] = DraftTask.from_json(raw[0])
+                self._known.put(key, raw[1], known[key], len(raw[0]))
+        return sorted(known.values(), key=lambda task: (task.created, task.id))
+
+    async def _save(self, workflow_id: str, task: DraftTask) -> None:
+        key, data = _task_key(workflow_id, task.id), task.to_json()
+        self._known.put(key, await self._store.put(key, data), task, len(data))
 
     async def freeze(self, workflow_id: str) -> dict[str, Any]:
         """The workflow of a Run as JSON, with everything it refers to stored.

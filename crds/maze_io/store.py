@@ -131,15 +131,22 @@ class ObjectStore:
         with self._errors("head bucket"):
             self._client.head_bucket(Bucket=self.bucket)
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes) -> str:
+        """Returns the ETag, which stands for this content."""
         with self._errors(f"put {key}"):
-            self._client.put_object(Bucket=self.bucket, Key=key, Body=data)
+            return self._client.put_object(Bucket=self.bucket, Key=key, Body=data)["ETag"]
 
     def get(self, key: str) -> bytes | None:
         """All bytes of an object; None: no such object."""
+        found = self.get_tagged(key)
+        return None if found is None else found[0]
+
+    def get_tagged(self, key: str) -> tuple[bytes, str] | None:
+        """The same with its ETag."""
         with self._errors(f"get {key}"):
             try:
-                return self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+                answer = self._client.get_object(Bucket=self.bucket, Key=key)
+                return answer["Body"].read(), answer["ETag"]
             except ClientError as error:
                 if error.response["Error"]["Code"] in ABSENT:
                     return None
@@ -197,9 +204,13 @@ class ObjectStore:
 
     def list_keys(self, prefix: str) -> list[str]:
         """All keys that start with `prefix`, sorted as the store does."""
+        return list(self.list_tags(prefix))
+
+    def list_tags(self, prefix: str) -> dict[str, str]:
+        """The same with their ETags."""
         with self._errors(f"list {prefix}*"):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-            return [item["Key"] for page in pages for item in page.get("Contents", ())]
+            return {item["Key"]: item["ETag"] for page in pages for item in page.get("Contents", ())}
 
 
 class AsyncStore:
@@ -213,19 +224,19 @@ class AsyncStore:
         """Run a blocking call in this store's threads."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(call, *args, **kwargs))
 
-    async def put(self, key: str, data: bytes) -> None:
-        await self.run(self.store.put, key, data)
+    async def put(self, key: str, data: bytes) -> str:
+        return await self.run(self.store.put, key, data)
 
     async def get(self, key: str) -> bytes | None:
         return await self.run(self.store.get, key)
 
-    async def get_many(self, keys: Sequence[str], at_once: int = 8) -> list[bytes | None]:
-        """Many objects in the order of their keys; few at a time, so that others get their turn in the pool."""
+    async def get_many(self, keys: Sequence[str], at_once: int = 8) -> list[tuple[bytes, str] | None]:
+        """Many objects and their ETags, in the order of their keys; few at a time, so that others get their turn in the pool."""
         gate = asyncio.Semaphore(at_once)
 
-        async def one(key: str) -> bytes | None:
+        async def one(key: str) -> tuple[bytes, str] | None:
             async with gate:
-                return await self.get(key)
+                return await self.run(self.store.get_tagged, key)
 
         return await asyncio.gather(*(one(key) for key in keys))
 

@@ -45,6 +45,16 @@ def test_a_prefix_is_deleted_whole_and_nothing_beside_it(store: ObjectStore) -> 
     store.delete_prefix(root)
 
 
+def test_an_etag_stands_for_one_content(store: ObjectStore) -> None:
+    root = f"test/{uuid.uuid4()}"
+    first, same, other = (store.put(f"{root}/{name}", data) for name, data in (("a", b"1"), ("b", b"1"), ("a", b"2")))
+    assert first == same != other
+    assert store.list_tags(root) == {f"{root}/a": other, f"{root}/b": same}
+    assert store.get_tagged(f"{root}/a") == (b"2", other)
+    assert store.get_tagged(f"{root}/c") is None
+    store.delete_prefix(root)
+
+
 def test_an_unreachable_store_is_named_with_what_was_tried() -> None:
     nowhere = ObjectStore(StoreSettings("http://127.0.0.1:9", "maze", "a", "b"))
     with pytest.raises(StoreError, match=r"127\.0\.0\.1:9/maze: get some/key failed"):
