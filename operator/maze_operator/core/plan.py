@@ -114,6 +114,7 @@ def _make(step: Step) -> Plan:
     note_slots(step)
     if observed:
         _observe(step)
+        note_slots(step)  # a plan that was not written may have seen these ends before, and pods have gone on from it
     if step.cancelled:
         _cancel(step)
     for name, culprit in choose_skipped(step.workflow, step.ledger.tasks).items():

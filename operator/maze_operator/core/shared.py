@@ -28,7 +28,7 @@ def in_hand(slots: Slots) -> set[AttemptId]:
 
 
 def note_slots(step: Step) -> None:
-    """Take over what desk and pods have done since the status was written."""
+    """Take over what desk and pods have done since the status was written. What has been taken over changes nothing."""
     for happened in step.facts.slots.happened:
         _note(step, happened)
     for attempt in step.facts.slots.taken:
