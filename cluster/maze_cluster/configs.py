@@ -83,6 +83,8 @@ def build_kubelet_config(layout: Layout, facts: Facts) -> str:
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": f"/{CGROUP}",
         "failCgroupV1": False,
+        # A task that uses too much memory dies alone; with cgroup v2 the kernel would kill the runner beside it.
+        "singleProcessOOMKill": True,
         "failSwapOn": False,
         "clusterDNS": [DNS_SERVICE_IP],
         "clusterDomain": CLUSTER_DOMAIN,

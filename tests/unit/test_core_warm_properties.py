@@ -113,7 +113,7 @@ class Referee:
             assert attempts == list(range(1, len(attempts) + 1)), "an attempt has no end, or two"
             worked = self.worked.get(AttemptId(task.name, task.attempt))
             if task.phase == TaskPhase.SUCCEEDED and worked is not None and task.pod is not None:
-                assert task.pod == worked.seen.name
+                assert task.pod == worked.seen.name, f"{task.name}: {task.pod}, though {worked.seen.name} had it last"
         assert sorted(n for n in numbers if n) == list(range(1, status.last_event + 1)), "event numbers have a gap"
         self._order(status)
         failures = [task for task in status.tasks if task.phase == TaskPhase.FAILED]

@@ -157,8 +157,8 @@ class Desk:
         return tuple(attempt for attempt in self.holds if attempt not in self._confirmed)
 
     def give_back(self, attempt: AttemptId) -> None:
-        """Its lease could not be made, or it never came to its pod: it is the next one again."""
-        if attempt in self.holds:
+        """Its lease could not be made, so it is the next one again. What its pod has got already, stays with it."""
+        if attempt in self.holds and attempt not in self._confirmed:
             self._release(attempt)
             shape = self._shapes[attempt.task]
             if shape is not None:
