@@ -61,7 +61,8 @@ class Referee:
         if former is not None and former is not runner:
             assert not former.alive, f"{attempt} is leased to {runner.seen.name} while {former.seen.name} has it"
         self.worked[attempt] = runner
-        assert attempt not in truth.results, "an attempt whose result is stored is executed again"
+        begun = truth.status.phase != RunPhase.PENDING  # before that, who restarts looks for pods only, not for results
+        assert attempt not in truth.results or not begun, "an attempt whose result is stored is executed again"
         assert status.phase not in TERMINAL_TASKS, "a task that has ended is executed"
         for number in range(1, attempt.attempt):
             result = truth.results.get(AttemptId(attempt.task, number))
