@@ -1,7 +1,7 @@
 """What a pod that serves several attempts printed for one of them.
 
 Its runner prints a line of its own before each attempt (names.log_marker). A task that prints such a line itself cuts its own
-live log short; what is stored of it is not read from here, and is whole.
+log short here; the one that its runner stores is whole.
 """
 
 from __future__ import annotations
@@ -15,12 +15,22 @@ _LONGEST = 400
 """Bytes of a marker, at most."""
 
 
+def cut(log: bytes, marker: str) -> bytes:
+    """The end of a pod's log, which has ended, as far as it is of the attempt. The kubelet begins a new file after 10 MiB: where
+    there is no marker at all, all of it is of the attempt that the pod had last."""
+    cutter = Cutter(marker)
+    found = cutter.take(log) + cutter.end()
+    return found if cutter.seen else log
+
+
 class Cutter:
     """Takes the bytes of a pod's log in pieces, as they come, and gives those of one attempt."""
 
     def __init__(self, marker: str) -> None:
         """marker: see names.log_marker."""
         self._wanted = marker.encode()
+        self.seen = False
+        """Whether there was a marker of any attempt."""
         self._inside = False
         self._line_begins = True
         self._held = b""
@@ -45,6 +55,7 @@ class Cutter:
                 self._held = piece
                 return b""
             if _MARKER.fullmatch(piece[:-1]):
+                self.seen = True
                 self._inside = piece[:-1] == self._wanted
                 return b""
         if piece:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from typing import Any
 
 from maze_crds import names
@@ -37,6 +38,7 @@ class Engine:
 
     def __init__(self, kube: Kube, store: AsyncStore, core: Settings, shell: ShellSettings, archive: bytes) -> None:
         self.kube, self.store, self.core, self.shell = kube, store, core, shell
+        self.began = datetime.now(UTC)
         self.results = Results(store)
         self.executor = Executor(self, archive)
         self.spares = Spares(self)

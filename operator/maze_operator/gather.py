@@ -9,6 +9,8 @@ from maze_crds import names
 from maze_crds.protocol import Result
 from maze_crds.run import TERMINAL_TASKS, TaskPhase, TaskStatus
 from maze_operator.core.assignment import external_holder
+from maze_operator.core.desk import Desk
+from maze_operator.core.effective import shares_pods
 from maze_operator.core.plan import attempts_to_look_up
 from maze_operator.core.values import AttemptId, Facts, RunView
 
@@ -61,22 +63,31 @@ async def gather(worker: RunWorker, view: RunView) -> Facts:
 async def adopt_results(worker: RunWorker, view: RunView) -> None:
     """Ends of attempts that a former operator was told of and has not written: the object store has their results.
 
+    It may have leased the attempt after the current one, too, when it had not written the end of that either.
+
     Raises:
         StoreError: it can't be asked.
     """
+    if view.workflow is None:
+        return
     desk = worker.slots.desk
-    waits = {}
     known = {task.name: task for task in view.status.tasks}
-    for name in view.workflow.tasks if view.workflow is not None else ():
+    waits = {}
+    for name, spec in view.workflow.tasks.items():
         task = known.get(name) or TaskStatus(name=name)
-        if task.phase not in TERMINAL_TASKS:
-            attempt = AttemptId(task.name, task.attempt + (task.phase == TaskPhase.PENDING))
-            if attempt not in desk.holds and not desk.ended_here(attempt):
+        if task.phase not in TERMINAL_TASKS and shares_pods(spec, view.workflow.spec):
+            current = task.attempt + (task.phase == TaskPhase.PENDING)
+            for attempt in (AttemptId(name, current), AttemptId(name, current + 1)):
                 waits[names.result_key(worker.uid, attempt.task, attempt.attempt)] = attempt
     if not waits:
         return
-    there = [key for key in await worker.engine.store.list_keys(names.run_prefix(worker.uid)) if key in waits]
-    found = [(waits[key], await worker.engine.results.get(worker.uid, waits[key])) for key in there]
-    ended = [(attempt, result) for attempt, result in found if result is not None and attempt not in desk.holds]
+    there = [waits[key] for key in await worker.engine.store.list_keys(names.run_prefix(worker.uid)) if key in waits]
+    newest = {attempt.task: attempt for attempt in sorted(there)}
+    found = [(attempt, await worker.engine.results.get(worker.uid, attempt)) for attempt in newest.values()]
+    ended = [(attempt, result) for attempt, result in found if result is not None and not _is_known(desk, attempt)]
     for attempt, result in sorted(ended, key=lambda each: each[1]["completionTime"]):
         desk.learn(attempt, result, datetime.now(UTC))
+
+
+def _is_known(desk: Desk, attempt: AttemptId) -> bool:
+    return attempt in desk.holds or desk.ended_here(attempt)

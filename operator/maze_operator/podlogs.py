@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 from maze_crds import names
-from maze_crds.podlog import Cutter
+from maze_crds.podlog import cut
 from maze_io.kube import Kube, KubeError, pods_path
 from maze_io.store import AsyncStore, StoreError
 from maze_operator.core.values import AttemptId
@@ -42,16 +42,17 @@ class PodLogs:
         """
         key = names.log_key(run_uid, attempt.task, attempt.attempt)
         if key not in self._reading:
-            cutter = Cutter(names.log_marker(attempt.task, attempt.attempt)) if shared else None
-            self._reading[key] = self._spawn(self._keep(key, namespace, pod, cutter))
+            marker = names.log_marker(attempt.task, attempt.attempt) if shared else None
+            self._reading[key] = self._spawn(self._keep(key, namespace, pod, marker))
             self._reading[key].add_done_callback(lambda _: self._reading.pop(key, None))
         await asyncio.wait({self._reading[key]}, timeout=PATIENCE)
 
-    async def _keep(self, key: str, namespace: str, pod: str, cutter: Cutter | None) -> None:
+    async def _keep(self, key: str, namespace: str, pod: str, marker: str | None) -> None:
         try:
             async with self._slots, asyncio.timeout(LONGEST):
                 if not await self._store.exists(key):
-                    await self._store.put(key, await self._read(namespace, pod, cutter))
+                    printed = await self._read(namespace, pod)
+                    await self._store.put(key, printed if marker is None else cut(printed, marker))
         except KubeError as error:
             # 400: nothing has started in it yet
             level = logging.DEBUG if error.status == 400 or error.not_found else logging.WARNING
@@ -59,13 +60,12 @@ class PodLogs:
         except (StoreError, TimeoutError) as error:
             log.warning("the log of pod %s is not kept: %s", pod, error or "it took too long to read")
 
-    async def _read(self, namespace: str, pod: str, cutter: Cutter | None) -> bytes:
+    async def _read(self, namespace: str, pod: str) -> bytes:
         kept = bytearray()
         async with aclosing(self._kube.stream(pods_path(namespace, pod, "log"))) as stream:
             async for chunk in stream:
-                kept += cutter.take(chunk) if cutter else chunk
+                kept += chunk
                 if len(kept) > KEPT_BYTES + SPARE_BYTES:
                     del kept[:-KEPT_BYTES]
-        kept += cutter.end() if cutter else b""
         del kept[:-KEPT_BYTES]
         return bytes(kept)

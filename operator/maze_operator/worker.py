@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from maze_crds.names import EXTERNAL_TASK
@@ -48,6 +48,8 @@ PAUSE = 0.5
 """Seconds in which changes that can wait are collected before the status is written."""
 WRITING = 12.0
 """The pause is at least so many times what the last write took, so that large Runs don't keep the API server busy."""
+CLOCKS_DIFFER = timedelta(minutes=1)
+"""Of the operator and the API server, at most."""
 PAGES_AGAIN = 5.0
 """Seconds before events that the object store did not take are offered to it again."""
 
@@ -199,7 +201,7 @@ class RunWorker:
         view = await self.view()
         opens = self.slots.all_heard and not self.slots.opened
         if opens:
-            if view.status.phase != RunPhase.PENDING or self.slots.pods:
+            if view.status.phase != RunPhase.PENDING or self.slots.pods or self._may_be_older(view):
                 await adopt_results(self, view)
             self.slots.complete(view.workflow)
         facts = await gather(self, view)
@@ -228,6 +230,10 @@ class RunWorker:
         slow = [action for action in decided.actions if not isinstance(action, CreateSlot)]
         await self.engine.executor.execute(self, view, slow)
         return min((each for each in (wait, self.slots.silence_ends) if each is not None), default=None)
+
+    def _may_be_older(self, view: RunView) -> bool:
+        """Whether a former operator may have begun with the Run."""
+        return view.created <= self.engine.began + CLOCKS_DIFFER
 
     async def _page_out(self, decided: Plan) -> tuple[RunStatus, float | None]:
         """The status that may be written, and when to come back. What the object store does not take stays for a while."""

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from builders import container_task, failed, python_task, shared_task, succeeded, workflow
 from maze_crds.run import TERMINAL_TASKS, Cause, DesiredState, RunPhase, RunStatus, TaskPhase, TaskStatus
 from maze_crds.workflow import WorkflowSpec
-from maze_operator.core.admission import ACTIVE
 from maze_operator.core.values import AttemptId
 from warm_operator import Clock, stage_clock
 from warm_stage import Runner, Stage
@@ -61,8 +60,7 @@ class Referee:
         if former is not None and former is not runner:
             assert not former.alive, f"{attempt} is leased to {runner.seen.name} while {former.seen.name} has it"
         self.worked[attempt] = runner
-        begun = truth.status.phase != RunPhase.PENDING  # before that, who restarts looks for pods only, not for results
-        assert attempt not in truth.results or not begun, "an attempt whose result is stored is executed again"
+        assert attempt not in truth.results, "an attempt whose result is stored is executed again"
         assert status.phase not in TERMINAL_TASKS, "a task that has ended is executed"
         for number in range(1, attempt.attempt):
             result = truth.results.get(AttemptId(attempt.task, number))
@@ -77,16 +75,16 @@ class Referee:
         assert truth.spec.parallelism is None or len(self.at_work()) <= truth.spec.parallelism, "parallelism"
 
     def at_work(self) -> set[AttemptId]:
-        """What the status or a pod says to be under way, as far as its end is not known to anybody."""
-        found = {AttemptId(t.name, t.attempt) for t in self.stage.truth.status.tasks if t.phase in ACTIVE}
+        """What is under way in pods that live, as far as its end is not known to anybody."""
+        found = {attempt for attempt, pod in self.stage.truth.pods.items() if pod.ended is None}
         for runner in self.stage.truth.runners.values():
             if runner.alive and runner.work is not None:
                 status = self.task(runner.work.task)
                 current = status.attempt + (status.phase == TaskPhase.PENDING)
                 if status.phase not in TERMINAL_TASKS and runner.work.attempt == current:
                     found.add(runner.work)
-        dead = {attempt for attempt, runner in self.worked.items() if not runner.alive}
-        return found - self.stage.truth.results.keys() - set(self.stage.operator.desk_ends()) - dead
+        ended: set[AttemptId] = {*self.stage.truth.results, *self.stage.operator.desk_ends()}
+        return found - ended
 
     def written(self, old: RunStatus, new: RunStatus) -> None:
         before = {task.name: task for task in old.tasks}

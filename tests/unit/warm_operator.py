@@ -84,8 +84,8 @@ class Operator(worker.RunWorker):
     """The worker of one Run in one process, which is forgotten with it."""
 
     def __init__(self, stage: Stage) -> None:
-        super().__init__(stage_engine(self), "maze", "r", UID)
         self.stage = stage
+        super().__init__(stage_engine(self), "maze", "r", UID)
         self.dead = False
         self.shapes = Shapes(stage.truth.spec, 0, SETTINGS)
         for task in stage.truth.spec.tasks:
@@ -207,6 +207,7 @@ def stage_engine(operator: Operator) -> Any:
     )
     return SimpleNamespace(
         core=SETTINGS,
+        began=operator.stage.clock.now(),
         spares=SimpleNamespace(available=operator.available),
         results=results,
         store=SimpleNamespace(list_keys=operator.list_keys),
