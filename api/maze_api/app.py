@@ -25,6 +25,7 @@ from maze_api.routes import runs as runs_routes
 from maze_api.scenario_store import Scenarios
 from maze_api.settings import Settings
 from maze_api.sse import Feeds
+from maze_api.stored_tasks import StoredTasks
 from maze_api.task_create import Creation
 from maze_api.task_index import TaskIndex
 from maze_api.task_metrics import TaskMetrics
@@ -83,6 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
             scenarios=Scenarios(kube, settings.namespace),
             feeds=Feeds(runs.object),
             op_runs=OpRuns.make(settings, runs, store, operator),
+            stored_tasks=StoredTasks(store),
             archive=archive,
             archiver=open_archiver(archive, runs, index, results),
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from maze_api import metrics
 from maze_api.errors import Conflict, Unavailable
+from maze_api.sliced import SlicedRuns, revisions_of
 from maze_crds import names
 from maze_crds.run import TERMINAL_RUNS, DesiredState, RunStatus, TaskStatus
 from maze_io.cache import OnChange
@@ -52,15 +53,16 @@ def _age(obj: Object) -> tuple[str, str]:
     return obj["metadata"].get("creationTimestamp") or "", (obj.get("status") or {}).get("startTime") or "~"
 
 
-def view(obj: Object, with_tasks: bool = True) -> RunView:
-    """The Run that an object of the API server describes; without its tasks it costs the same however many there are."""
+def view(obj: Object, tasks: list[TaskStatus] | None = None) -> RunView:
+    """The Run that an object of the API server describes. tasks: in place of parsing its own."""
     metadata = obj["metadata"]
     status = obj.get("status") or {}
+    parsed = RunStatus.model_validate(status if tasks is None else {**status, "tasks": []}, extra="ignore")
     return RunView(
         name=metadata["name"],
         uid=metadata["uid"],
         workflow_id=_workflow_of(obj),
-        status=RunStatus.model_validate(status if with_tasks else {**status, "tasks": []}, extra="ignore"),
+        status=parsed.model_copy(update={"tasks": tasks}) if tasks else parsed,
         created=metadata.get("creationTimestamp") or "",
         workflow=obj["spec"].get("workflow") or {},
     )
@@ -77,6 +79,7 @@ class Runs:
         self.kube = kube
         self.namespace = namespace
         self._cache = Cache(self._changed)
+        self._sliced = SlicedRuns(namespace, self._cache)
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._parsed: dict[str, tuple[Object, RunView]] = {}
 
@@ -86,7 +89,10 @@ class Runs:
 
     async def follow(self) -> None:
         """Keep the cache; ends only by cancel."""
-        await self._cache.follow(self.kube.list_and_watch(runs_path(self.namespace)))
+        events = self._sliced.complete(self.kube.list_and_watch(runs_path(self.namespace)))
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._sliced.follow(self.kube))
+            both.create_task(self._cache.follow(events))
 
     def subscribe(self, on_change: OnChange) -> Callable[[], None]:
         """Be told of every change, ((namespace, name), old, new), once it is in the cache; returns what ends that."""
@@ -94,7 +100,9 @@ class Runs:
 
     def put(self, obj: Object) -> None:
         """Take in what the API server answered to a write of ours, before the watch tells of it."""
-        self._cache.put(obj)
+        whole = self._sliced.join(obj)
+        if whole is not None:
+            self._cache.put(whole)
 
     def object(self, name: str) -> Object | None:
         """The Run as the cache has it. Shared: treat it as frozen."""
@@ -127,7 +135,7 @@ class Runs:
                 if second.reason != "AlreadyExists":
                     raise
                 made = await self.kube.get(runs_path(self.namespace, run["metadata"]["name"]))
-        self._cache.put(made)
+        self.put(made)
         return made
 
     async def get(self, name: str) -> RunView | None:
@@ -143,8 +151,11 @@ class Runs:
             if error.not_found:
                 return None
             raise
-        self._cache.put(found)
-        return view(found)
+        whole = await self._sliced.fetch(self.kube, found)
+        if whole is None:
+            return view(found)
+        self._cache.put(whole)
+        return self._view(whole)
 
     def newest(self, limit: int, workflow_id: str | None) -> list[RunView]:
         """At most `limit` Runs, the newest first; `workflow_id`: only those of this workflow.
@@ -156,7 +167,7 @@ class Runs:
             raise Unavailable("the Runs could not be listed yet; try again")
         chosen = [obj for obj in self._cache if workflow_id is None or _workflow_of(obj) == workflow_id]
         chosen.sort(key=_age, reverse=True)
-        return [view(obj, with_tasks=False) for obj in chosen[:limit]]
+        return [view(obj, tasks=[]) for obj in chosen[:limit]]
 
     async def cancel(self, name: str, what: str = "run") -> None:
         """Wish that a Run is cancelled; saying it twice is fine. The operator decides, and writes what became of it.
@@ -183,7 +194,7 @@ class Runs:
                 if not error.conflict:
                     raise
                 continue
-            self._cache.put(made)
+            self.put(made)
             return
         raise Conflict(f"{what} '{name}' changes too often to be cancelled right now; try again")
 
@@ -215,7 +226,7 @@ class Runs:
         name = obj["metadata"]["name"]
         known = self._parsed.get(name)
         if known is None or known[0] is not obj:
-            known = (obj, view(obj))
+            known = (obj, view(obj, self._sliced.parsed(obj) if revisions_of(obj) else None))
             if name in self._waiting:
                 self._parsed[name] = known
         return known[1]

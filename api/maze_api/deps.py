@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Path
@@ -17,6 +17,7 @@ from maze_api.oprun_services import OpRuns
 from maze_api.scenario_store import Scenarios
 from maze_api.settings import Settings
 from maze_api.sse import Feeds
+from maze_api.stored_tasks import StoredTasks
 from maze_api.task_create import Creation
 from maze_api.task_index import TaskIndex
 from maze_api.task_results import Results
@@ -63,6 +64,7 @@ class Services:
     scenarios: Scenarios
     feeds: Feeds
     op_runs: OpRuns
+    stored_tasks: StoredTasks
     problem: str | None = None
     archive: Archive | None = None
     archiver: Archiver | None = None
@@ -103,4 +105,15 @@ async def known_run(run_id: Annotated[str, Path()], found: ServicesDep) -> RunVi
     return run
 
 
+async def known_run_with_workflow(run: Annotated[RunView, Depends(known_run)], found: ServicesDep) -> RunView:
+    """The Run that a path names, its workflow's tasks included where they are in the object store.
+
+    Raises:
+        NotFound, KubeError: as above.
+        StoreError: the object store is out of reach.
+    """
+    return replace(run, workflow=await found.stored_tasks.complete(run.workflow))
+
+
 RunDep = Annotated[RunView, Depends(known_run)]
+WholeRunDep = Annotated[RunView, Depends(known_run_with_workflow)]

@@ -188,7 +188,7 @@ class Drafts:
         """
         tasks, edges = await asyncio.gather(self.tasks(workflow_id), self._edges(workflow_id))
         spec = build_workflow(tasks, edges)
-        body, uploads = await asyncio.to_thread(fit, spec, workflow_id)
+        body, uploads = await asyncio.to_thread(fit, spec)
         await asyncio.gather(*(self._store.put(upload.key, upload.data) for upload in uploads))
         return body
 

@@ -43,7 +43,8 @@ class Stub:
 
 def messages_after(status: RunStatus, number: int) -> list[Stub]:
     """Everything that a client is told and that happened after event `number`, in order."""
-    found = [stub for task in status.tasks for stub in _of_task(task)]
+    newer = (task for task in status.tasks if task.end_event is None or task.end_event > number)
+    found = [stub for task in newer for stub in _of_task(task)]
     if status.phase in TERMINAL_RUNS:
         found.append(Stub(status.end_event or status.last_event or 1, Kind.FINISH_WORKFLOW, phase=status.phase))
     found.sort(key=lambda stub: (stub.number, stub.kind is Kind.FINISH_WORKFLOW))

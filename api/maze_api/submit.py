@@ -1,7 +1,8 @@
-"""From a draft to the Run object: pure, but for what `fit` asks to be uploaded."""
+"""From a draft to the Run object. Pure; what `fit` gives beside it is to be uploaded first."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,16 +11,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from maze_api.errors import BadRequest, TooLarge, validation_text
-from maze_api.wire import Upload, literal
+from maze_api.wire import Upload
 from maze_crds import names
-from maze_crds.base import API_VERSION, MAX_TASKS
+from maze_crds.base import API_VERSION, MAX_STORED_TASKS, MAX_TASKS
 from maze_crds.graph import check_workflow
-from maze_crds.workflow import Task, WorkflowSpec
+from maze_crds.workflow import Payload, Task, WorkflowSpec
 
-RUN_BYTES = 1024 * 1024
-"""Encoded bytes of one Run's spec; the API server stores at most about 1.5 MiB with its status."""
-SPILL_VALUE = 512
-"""When a Run is too large, literal inputs above this many encoded bytes go to the object store."""
+RUN_BYTES = 256 * 1024
+"""Bytes of the tasks that are written into a Run: no object of ours is larger than 512 KiB with its status."""
+STORED_BYTES = 32 * 1024 * 1024
+"""Bytes of a list of tasks in the object store; the operator has it in memory while the Run works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,10 @@ def build_workflow(tasks: Sequence[DraftTask], edges: Iterable[tuple[str, str]])
     """
     if not tasks:
         raise BadRequest("workflow has no tasks: call add_task first")
-    if len(tasks) > MAX_TASKS:
-        raise BadRequest(f"workflow has {len(tasks)} tasks, more than {MAX_TASKS}; split it into several workflows")
+    if len(tasks) > MAX_STORED_TASKS:
+        raise BadRequest(
+            f"workflow has {len(tasks)} tasks, more than {MAX_STORED_TASKS}; split it into several workflows"
+        )
     unsaved = [task.label for task in tasks if task.task is None]
     if unsaved:
         raise BadRequest(f"added, but never saved: {', '.join(unsaved[:10])}; call save_task, or delete with del_task")
@@ -91,31 +94,25 @@ def _with_names(problem: str, tasks: Iterable[DraftTask]) -> str:
     return problem
 
 
-def fit(spec: WorkflowSpec, workflow_id: str, limit: int = RUN_BYTES) -> tuple[dict[str, Any], list[Upload]]:
-    """The workflow as JSON of at most `limit` bytes; literal inputs leave it where it would be larger.
+def fit(spec: WorkflowSpec, limit: int = RUN_BYTES, most: int = STORED_BYTES) -> tuple[dict[str, Any], list[Upload]]:
+    """The workflow as JSON of about `limit` bytes at most; a longer list of tasks goes to the object store.
 
     Raises:
-        TooLarge: it is still too large.
+        TooLarge: the list has more than `most` bytes.
     """
     body = dump(spec)
-    if _size(body) <= limit:
+    tasks = json.dumps(body["tasks"], separators=(",", ":")).encode()
+    if len(tasks) <= limit and len(spec.tasks) <= MAX_TASKS:
         return body, []
-    uploads: list[Upload] = []
-    for task, built in zip(body["tasks"], spec.tasks, strict=True):
-        for key, source in built.inputs.items():
-            if source.from_ is None and source.payload is None:
-                moved = literal(source.value, workflow_id, uploads, SPILL_VALUE)
-                task["inputs"][key] = moved.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    if _size(body) > limit:
+    if len(tasks) > most:
         raise TooLarge(
-            f"the workflow needs {_size(body)} bytes in its Run, more than {limit}; "
-            "split it into several workflows, or send functions as code_ser instead of code_str"
+            f"the tasks of the workflow need {len(tasks)} bytes, more than {most}; split it into several workflows, or "
+            "give large inputs as payloads (PUT /api/maze/payloads)"
         )
-    return body, uploads
-
-
-def _size(body: dict[str, Any]) -> int:
-    return len(json.dumps(body, separators=(",", ":")).encode())
+    sha256 = hashlib.sha256(tasks).hexdigest()
+    stored = Payload(key=names.payload_key(sha256), sha256=sha256, size=len(tasks))
+    del body["tasks"]
+    return {**body, "tasksFrom": stored.model_dump(by_alias=True)}, [Upload(key=stored.key, data=tasks)]
 
 
 def run_object(

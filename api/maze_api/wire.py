@@ -206,8 +206,8 @@ def _reference(parameter: InputParam) -> str:
     return text
 
 
-def literal(value: JsonValue, workflow_id: str, uploads: list[Upload], limit: int = INLINE_VALUE) -> Input:
-    """A value given by the user: in the Run, or in the object store where it has more than `limit` encoded bytes.
+def literal(value: JsonValue, workflow_id: str, uploads: list[Upload]) -> Input:
+    """A value given by the user: in the task, or in the object store where it has more than INLINE_VALUE encoded bytes.
 
     Raises:
         BadRequest: NaN, infinity or a lone surrogate, which no JSON document may hold.
@@ -216,7 +216,7 @@ def literal(value: JsonValue, workflow_id: str, uploads: list[Upload], limit: in
         encoded = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"an input is not JSON: {error}; send it as a payload in the encoding pickle") from error
-    if len(encoded) <= limit:
+    if len(encoded) <= INLINE_VALUE:
         return Input(value=value)
     return Input(payload=InputPayload(**_upload(uploads, encoded, input_key(workflow_id, encoded)), encoding="json"))
 

@@ -16,7 +16,9 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
 MAX_TASKS = 1000
-"""Tasks in one workflow object. The API server stores objects of at most about 1.5 MiB."""
+"""Tasks that are written into a Workflow or Run itself. The API server stores objects of at most about 1.5 MiB."""
+MAX_STORED_TASKS = 10000
+"""Tasks of a workflow that has its list of tasks in the object store."""
 
 NAME_PATTERN = r"^[A-Za-z0-9]([-A-Za-z0-9_]{0,61}[A-Za-z0-9])?$"
 """Task names: what a Kubernetes label value allows, without the dot that separates `<task>.output.<key>`."""

@@ -15,8 +15,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from maze_crds import names
 from maze_crds.base import GROUP, VERSION
-from maze_crds.run import RunSpec, RunStatus
+from maze_crds.run import RunSpec, RunStatus, TaskSlice
 from maze_crds.worker import WorkerPoolSpec, WorkerPoolStatus, WorkerSpec, WorkerStatus
 from maze_crds.workflow import WorkflowSpec
 
@@ -146,6 +147,16 @@ def crd(
     }
 
 
+def plain_crd(kind: str, plural: str, short: str, fields: Schema, columns: list[Schema]) -> Schema:
+    """One CustomResourceDefinition of a kind that has neither spec nor status, but these fields."""
+    made = crd(kind, plural, short, {}, None, columns)
+    schema = made["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    del schema["properties"]["spec"]
+    schema["properties"] |= fields["properties"]
+    schema["required"] = fields["required"]
+    return made
+
+
 def immutable_policy() -> list[Schema]:
     """Refuses changes to a Run's spec. A policy and not a rule of the CRD: rules see no free-form JSON such as inputs."""
     validations = [
@@ -176,7 +187,8 @@ def valid_policy(workflow: Schema) -> list[Schema]:
         wrong = f"object.spec.workflow.tasks.filter(t, !({fits})).map(t, t.name)"
         validations.append(
             {
-                "expression": f"!has(object.spec.workflow) || object.spec.workflow.tasks.all(t, {fits})",
+                "expression": f"!has(object.spec.workflow) || !has(object.spec.workflow.tasks) ||"
+                f" object.spec.workflow.tasks.all(t, {fits})",
                 "message": rule["message"],
                 "messageExpression": f"{json.dumps(rule['message'])} + ' (tasks: ' + {wrong}.join(', ') + ')'",
             }
@@ -251,7 +263,14 @@ def all_crds() -> dict[str, Schema]:
         column("Failed", ".status.tasksFailed", "integer"),
         age,
     ]
+    slice_columns = [
+        column("Run", f".metadata.labels.{names.LABEL_RUN}".replace("maze.dev/", "maze\\.dev/")),
+        column("Number", ".number", "integer"),
+        column("Revision", ".revision", "integer"),
+        age,
+    ]
     return {
+        "taskslices.maze.dev.yaml": plain_crd("TaskSlice", "taskslices", "mts", structural(TaskSlice), slice_columns),
         "workflows.maze.dev.yaml": crd("Workflow", "workflows", "wf", structural(WorkflowSpec), None, workflow_columns),
         "runs.maze.dev.yaml": crd("Run", "runs", "mr", run_spec, structural(RunStatus), run_columns),
         "workers.maze.dev.yaml": crd(

@@ -84,6 +84,14 @@ def slot_pod_name(run_name: str, run_uid: str, slot: int) -> str:
     return f"{readable or 'run'}-{slot}-{digest}"
 
 
+def task_slice_name(run_name: str, run_uid: str, number: int) -> str:
+    """The one name of the TaskSlice with this number of the Run."""
+    digest = hashlib.sha256(run_uid.encode()).hexdigest()[:16]
+    run = run_name[:8] if _UUID.fullmatch(run_name) else run_name[:40]
+    readable = _NOT_IN_NAMES.sub("-", run.lower()).strip("-")
+    return f"{readable or 'run'}-{number:03d}-{digest}"
+
+
 LOG_MARKER_START = "--- maze: task "
 
 

@@ -22,6 +22,8 @@ from maze_crds.workflow import WorkflowSpec
 
 TIMED_OUT = "TimedOut"
 """Reason of every Run and task that a time limit ended."""
+SLICED = 100
+"""Tasks of a Run that are in its own status, at most, and tasks of a TaskSlice."""
 TEXT_LIMIT = 1024
 """Characters of a message in status; whole texts are with the result in the object store."""
 
@@ -213,6 +215,8 @@ class Assignment(Model):
 
 
 class RunStatus(Model):
+    """Of a Run with more than SLICED tasks `tasks` is empty here, and they are in its TaskSlices."""
+
     observed_generation: int = 0
     phase: RunPhase = RunPhase.PENDING
     reason: str | None = None
@@ -239,11 +243,43 @@ class RunStatus(Model):
         Field(json_schema_extra={"x-kubernetes-list-type": "atomic"}),
     ] = Field(default_factory=list)
 
+    task_slices: Annotated[
+        list[int],
+        Field(
+            description="Revisions of the TaskSlices that hold the tasks, by their numbers; 0: there is nothing to tell.",
+            json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        ),
+    ] = Field(default_factory=list)
+
     @property
     def assignment(self) -> Assignment | None:
         """The open one."""
         last = self.assignments[-1] if self.assignments else None
         return last if last is not None and last.end is None else None
+
+
+_Tasks = Annotated[list[TaskStatus], Field(max_length=SLICED, json_schema_extra={"x-kubernetes-list-type": "atomic"})]
+
+
+class SliceBefore(Model):
+    """What a TaskSlice told at the revision that its Run named when it was written."""
+
+    revision: Annotated[int, Field(ge=1)]
+    tasks: Annotated[_Tasks, Field(description="As they were then; those that have not changed since are left out.")]
+
+
+class TaskSlice(Model):
+    """Some tasks of a large Run: those with the indexes number * SLICED and following of its workflow.
+
+    An object of its own, so that a change of one task does not write all of them. The operator writes slices first and the
+    Run then, whose `taskSlices` name their revisions. Until the Run is written, and for ever if it is not, what it named
+    before holds: so all changes of a Run's status become true at once, with the write of the Run (slices.tasks_at).
+    """
+
+    number: Annotated[int, Field(ge=0)]
+    revision: Annotated[int, Field(ge=1, description="Grows with every change.")]
+    tasks: Annotated[_Tasks, Field(description="In any order, without those of which there is nothing to tell.")]
+    before: SliceBefore | None = None
 
 
 def valid_claim(spec: RunSpec, status: RunStatus) -> Claim | None:

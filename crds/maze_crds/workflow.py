@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, JsonValue, WithJsonSchema
+from pydantic import ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
 
-from maze_crds.base import MAX_TASKS, QUANTITY_PATTERN, REFERENCE_PATTERN, Key, Model, TaskName
+from maze_crds.base import MAX_STORED_TASKS, MAX_TASKS, QUANTITY_PATTERN, REFERENCE_PATTERN, Key, Model, TaskName
 from maze_crds.problems import Globs
 
 AnyJson = Annotated[JsonValue, WithJsonSchema({"x-kubernetes-preserve-unknown-fields": True, "nullable": True})]
@@ -206,7 +206,7 @@ class Task(Model):
     outputs: Annotated[
         list[Key] | None, Field(max_length=256, description="Keys that must be there; none declared: any.")
     ] = None
-    depends_on: Annotated[list[TaskName] | None, Field(max_length=MAX_TASKS)] = None
+    depends_on: Annotated[list[TaskName] | None, Field(max_length=MAX_STORED_TASKS)] = None
     env: Annotated[
         list[EnvVar] | None,
         Field(
@@ -234,7 +234,11 @@ class Task(Model):
 
 
 class WorkflowSpec(Model):
-    """A graph of tasks; edges are `dependsOn` and references to outputs."""
+    """A graph of tasks; edges are `dependsOn` and references to outputs.
+
+    In the API server a workflow has either `tasks` or `tasksFrom`; whoever reads it to execute it puts the list that
+    `tasksFrom` names in place of `tasks`.
+    """
 
     description: Annotated[str | None, Field(max_length=4096)] = None
     input_schema: Annotated[JsonSchema | None, Field(description="JSON Schema for the inputs of a Run.")] = None
@@ -246,8 +250,30 @@ class WorkflowSpec(Model):
     tasks: Annotated[
         list[Task],
         Field(
-            min_length=1,
-            max_length=MAX_TASKS,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+            max_length=MAX_STORED_TASKS,
+            json_schema_extra={
+                "minItems": 1,
+                "maxItems": MAX_TASKS,
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["name"],
+            },
         ),
-    ]
+    ] = Field(default_factory=list)
+    tasks_from: Annotated[
+        Payload | None,
+        Field(description=f"A JSON list of at most {MAX_STORED_TASKS} tasks, where it is too large for this object."),
+    ] = None
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {"rule": "has(self.tasks) != has(self.tasksFrom)", "message": "give exactly one of tasks and tasksFrom"}
+            ]
+        }
+    )
+
+    @model_validator(mode="after")
+    def _has_tasks_once(self) -> Self:
+        if bool(self.tasks) == (self.tasks_from is not None):
+            raise ValueError("give exactly one of tasks and tasksFrom, with at least one task")
+        return self

@@ -66,6 +66,10 @@ def runs_path(namespace: str | None = None, name: str | None = None, subresource
     return resource_path(f"{GROUP}/{VERSION}", "runs", namespace, name, subresource)
 
 
+def task_slices_path(namespace: str | None = None, name: str | None = None) -> str:
+    return resource_path(f"{GROUP}/{VERSION}", "taskslices", namespace, name)
+
+
 def workflows_path(namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
     return resource_path(f"{GROUP}/{VERSION}", "workflows", namespace, name, subresource)
 

@@ -229,7 +229,7 @@ class Executor:
             StoreError: the store can't be asked.
         """
         if attempts is None:
-            attempts = {status.name: status.attempt for status in view.status.tasks}
+            attempts = view.attempts
         found: dict[str, Result] = {}
         for name in dependencies(task):
             attempt = AttemptId(name, attempts.get(name, 0))

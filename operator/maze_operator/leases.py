@@ -32,7 +32,7 @@ async def make_lease(
     task = view.workflow.tasks[attempt.task]
     store, seconds = engine.store.store, engine.shell.url_seconds
     if attempts is None:
-        attempts = {status.name: status.attempt for status in view.status.tasks}
+        attempts = view.attempts
     run_inputs, upstream = engine.run_inputs(view), await engine.executor.upstream(view, task, attempts)
     check_required(task, run_inputs, upstream)
     inputs = lease_inputs(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from maze_crds.base import API_VERSION
-from maze_crds.run import RunSpec, RunStatus
+from maze_crds.run import RunSpec, RunStatus, TaskStatus
+from maze_io.kube import KubeError, runs_path
 from maze_operator.core.shapes import Shapes
 from maze_operator.core.values import RunView, Workflow
+from maze_operator.task_slices import RunIsNewer, TaskSlices
 from maze_operator.workflows import Resolved, read_spec, resolve, view_run
 
 if TYPE_CHECKING:
@@ -29,12 +32,14 @@ class RunReader:
         self._resolved: Resolved | None = None
         self._shapes: Shapes | None = None
         self._viewed: RunView | None = None
+        self.slices = TaskSlices(engine.kube, namespace, name, uid)
 
     async def view(self) -> RunView:
         """The Run as it is now, with its workflow (read once per spec).
 
         Raises:
             Gone: it does not exist any more, or another one has its name.
+            KubeError, StoreError: a part of it can't be read.
         """
         obj = self._engine.runs.get(self._namespace, self._name)
         if obj is None or obj["metadata"]["uid"] != self._uid or "deletionTimestamp" in obj["metadata"]:
@@ -49,13 +54,28 @@ class RunReader:
             self._generation = generation
             self._shapes = None
         if self._resolved is None or (self._resolved.workflow is None and not self._resolved.final):
-            self._resolved = await resolve(self._engine.kube, obj, self._spec)
+            self._resolved = await resolve(self._engine.kube, self._engine.store, obj, self._spec)
         view = view_run(obj, self._spec, self._resolved)
+        if view.status.task_slices:
+            tasks = await self._read_slices(view.status.task_slices)
+            view = replace(view, status=view.status.model_copy(update={"tasks": tasks}))
         if view.workflow is not None:
             view = replace(view, shapes=self._find_shapes(view.workflow))
-        if view.workflow is not None or view.problem_final:
+        older = self._viewed is not None and int(self._viewed.version) > int(view.version)
+        if not older and (view.workflow is not None or view.problem_final):
             self._viewed = view
         return view
+
+    async def _read_slices(self, revisions: Sequence[int]) -> list[TaskStatus]:
+        try:
+            return await self.slices.read(revisions)
+        except RunIsNewer:
+            self._engine.runs.put(await self._engine.kube.get(runs_path(self._namespace, self._name)))
+            raise KubeError(409, "Conflict", "the Run has been written again meanwhile") from None
+
+    def task_status(self, task: str) -> TaskStatus | None:
+        """As of the newest view, or write."""
+        return self._viewed.by_name.get(task) if self._viewed is not None else None
 
     def _find_shapes(self, workflow: Workflow) -> Shapes:
         if self._shapes is None:
@@ -71,7 +91,10 @@ class RunReader:
 
 
 def status_body(view: RunView, status: RunStatus) -> Json:
-    """For a PUT of the status, if it still is that of `view`. Without the spec, which such a write leaves as it is."""
+    """For a PUT of the status, if it still is that of `view`. Without the spec, which such a write leaves as it is, and
+    without tasks that are in TaskSlices."""
+    if status.task_slices:
+        status = status.model_copy(update={"tasks": []})
     metadata = {"name": view.name, "namespace": view.namespace, "uid": view.uid, "resourceVersion": view.version}
     body: Json = {
         "apiVersion": API_VERSION,

@@ -115,6 +115,7 @@ class Server:
         if view is None or worker is None:
             return _say(409, "nothing to do for this pod")
         try:
+            await worker.view()  # so that its tasks are known, also right after a start
             answer: web.Response = await handle(engine, worker, view, body)
         except Gone:
             return _say(409, "the Run has been deleted")

@@ -18,6 +18,7 @@ from maze_io.store import StoreError
 from maze_operator.core.admission import ACTIVE
 from maze_operator.core.deadline import deadline
 from maze_operator.core.plan import plan
+from maze_operator.core.slicing import is_sliced
 from maze_operator.core.values import (
     AttemptId,
     CreateSlot,
@@ -186,11 +187,8 @@ class RunWorker:
         return done
 
     def task_status(self, task: str) -> TaskStatus | None:
-        """As of our newest write."""
-        obj = self.engine.runs.get(self.namespace, self.name)
-        tasks = ((obj or {}).get("status") or {}).get("tasks") or ()
-        found = next((entry for entry in tasks if entry["name"] == task), None)
-        return TaskStatus.model_validate(found) if found else None
+        """As of our newest write; None also before the Run was looked at."""
+        return self._reader.task_status(task)
 
     async def view(self) -> RunView:
         """The Run as it is now, with its workflow. Raises Gone."""
@@ -252,10 +250,14 @@ class RunWorker:
 
     async def _write(self, view: RunView, status: RunStatus) -> bool:
         """Guarded by resourceVersion. False: somebody else wrote first; the cache has their version now."""
-        body = status_body(view, status)
         began = time.monotonic()
+        if is_sliced(len(status.tasks)):
+            revisions = await self._reader.slices.write(status.tasks)
+            status = status.model_copy(update={"task_slices": revisions})
         try:
-            written = await self.engine.kube.put(runs_path(self.namespace, self.name, "status"), body)
+            written = await self.engine.kube.put(
+                runs_path(self.namespace, self.name, "status"), status_body(view, status)
+            )
         except KubeError as error:
             if error.not_found:
                 raise Gone from error
@@ -269,6 +271,7 @@ class RunWorker:
                 raise
             return False
         self._write_seconds = time.monotonic() - began
+        self._reader.slices.held(status.task_slices)
         self.written_version = written["metadata"]["resourceVersion"]
         self._reader.wrote(written, view, status)
         self.engine.runs.put(written)

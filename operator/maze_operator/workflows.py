@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from maze_crds import names
-from maze_crds.base import API_VERSION
+from maze_crds.base import API_VERSION, MAX_STORED_TASKS
 from maze_crds.graph import check_workflow
 from maze_crds.inputs import check_inputs, fill_defaults
 from maze_crds.run import RunSpec, RunStatus
-from maze_crds.workflow import WorkflowSpec
+from maze_crds.workflow import Payload, Task, WorkflowSpec
 from maze_io.kube import Kube, KubeError, resource_path, workflows_path
+from maze_io.store import AsyncStore
 from maze_operator.core.podview import parse_time
 from maze_operator.core.values import RunView, Workflow
 
 Json = dict[str, Any]
 
+TASKS = TypeAdapter(Annotated[list[Task], Field(min_length=1, max_length=MAX_STORED_TASKS)])
 ARCHIVE_WANTED = "wanted"
 """Value of names.ANNOTATION_ARCHIVE while the Run must not be deleted."""
 
@@ -69,12 +72,18 @@ def has_workflow(spec: RunSpec) -> bool:
     return spec.workflow is not None or spec.workflow_ref is not None
 
 
-async def resolve(kube: Kube, obj: Json, spec: RunSpec) -> Resolved:
-    """Find the workflow (inline, or by reference through the Run's own ControllerRevision) and check it."""
+async def resolve(kube: Kube, store: AsyncStore, obj: Json, spec: RunSpec) -> Resolved:
+    """Find the workflow (inline, or by reference through the Run's own ControllerRevision) and check it.
+
+    Raises:
+        KubeError, StoreError: a part of it can't be read now.
+    """
     if not has_workflow(spec):
         return Resolved(None, final=True)
     op = spec.op_run
     found: WorkflowSpec | Resolved = spec.workflow if spec.workflow is not None else await _snapshot(kube, obj, spec)
+    if not isinstance(found, Resolved) and found.tasks_from is not None:
+        found = await _with_tasks(store, found, found.tasks_from)
     if isinstance(found, Resolved):
         return found
     problems, reason = check_workflow(found), "InvalidWorkflow"
@@ -85,6 +94,22 @@ async def resolve(kube: Kube, obj: Json, spec: RunSpec) -> Resolved:
     if problems:
         return Resolved(None, reason, "; ".join(problems)[:4000], final=True)
     return Resolved(Workflow.of(found))
+
+
+async def _with_tasks(store: AsyncStore, spec: WorkflowSpec, stored: Payload) -> WorkflowSpec | Resolved:
+    """The workflow with its list of tasks from the object store."""
+    where, why = f"tasksFrom: {stored.key}", ""
+    data = await store.get(stored.key)
+    if data is None:
+        why = f"{where} is not in the object store; create the Run again"
+    elif hashlib.sha256(data).hexdigest() != stored.sha256:
+        why = f"{where} is not what its sha256 says; store it again, and create the Run again"
+    else:
+        try:
+            return spec.model_copy(update={"tasks": TASKS.validate_json(data), "tasks_from": None})
+        except ValidationError as error:
+            why = f"{where}: {_explain(error)}"
+    return Resolved(None, "InvalidWorkflow", why, final=True)
 
 
 def _check_op_run(workflow: WorkflowSpec) -> list[str]:

@@ -83,7 +83,7 @@ def test_a_run_by_reference_is_told_from_its_status() -> None:
 
 def test_a_list_does_not_read_tasks() -> None:
     obj = run_object(tasks=[{"name": "a", "phase": "no such phase"}], counts={"total": 2, "failed": 1})
-    told = run_summary(view(obj, with_tasks=False))
+    told = run_summary(view(obj, tasks=[]))
     assert told["counts"] == {
         "total": 2,
         "pending": 0,

@@ -23,8 +23,10 @@ from maze_api.wire import (
     translate,
     translate_langgraph,
 )
+from maze_crds.base import MAX_TASKS
 from maze_crds.names import payload_key
 from maze_crds.run import RunSpec
+from maze_crds.workflow import Task, WorkflowSpec
 
 A, B, C = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "abc")
 PYTHON = "3.11"
@@ -77,7 +79,7 @@ def test_what_the_original_client_sends_becomes_a_task() -> None:
 def test_every_json_literal_survives_the_way_to_the_run_and_back(value: Any) -> None:
     saved = draft(A, {"x": value})
     again = DraftTask.from_json(saved.to_json())
-    run = run_object("r", "maze", C, fit(build_workflow([again], []), C)[0])
+    run = run_object("r", "maze", C, fit(build_workflow([again], []))[0])
     assert run["spec"]["workflow"]["tasks"][0]["inputs"] == {"x": {"value": value}}
     assert RunSpec.model_validate(run["spec"])
 
@@ -172,14 +174,19 @@ def test_edges_become_dependencies_and_those_of_deleted_tasks_are_left_out() -> 
     assert [task.depends_on for task in spec.tasks] == [None, [A]]
 
 
-def test_a_workflow_too_large_for_a_run_moves_its_literals_out() -> None:
-    spec = build_workflow([draft(A, {"x": "v" * 3000, "small": 1})], [])
-    made, uploads = fit(spec, C, limit=2000)
-    inputs = made["tasks"][0]["inputs"]
-    assert inputs["small"] == {"value": 1}
-    assert inputs["x"]["payload"]["key"] == uploads[0].key
+def test_tasks_too_large_for_a_run_go_to_the_object_store() -> None:
+    spec = build_workflow([draft(A, {"x": "v" * 3000})], [])
+    assert fit(spec) == (dump(spec), [])
+    made, [upload] = fit(spec, limit=2000)
+    assert made == {"tasksFrom": {"key": upload.key, "sha256": upload.key.split("/")[1], "size": len(upload.data)}}
+    assert json.loads(upload.data) == dump(spec)["tasks"]
     with pytest.raises(TooLarge, match="split it"):
-        fit(spec, C, limit=100)
+        fit(spec, limit=100, most=2000)
+
+
+def test_more_tasks_than_a_run_may_have_in_itself_go_to_the_object_store() -> None:
+    tasks = [Task(name=f"t{number}", python={"source": "def f(i): return i"}) for number in range(MAX_TASKS + 1)]
+    assert "tasks" not in fit(WorkflowSpec(tasks=tasks))[0]
 
 
 def test_settings_name_what_is_missing_or_wrong() -> None:

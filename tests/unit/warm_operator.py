@@ -206,6 +206,7 @@ def stage_engine(operator: Operator) -> Any:
         remember=lambda *_: None,
     )
     return SimpleNamespace(
+        kube=None,
         core=SETTINGS,
         began=operator.stage.clock.now(),
         spares=SimpleNamespace(available=operator.available),

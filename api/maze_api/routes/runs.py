@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Response
 from starlette.responses import StreamingResponse
 
 from maze_api.cache import RunView
-from maze_api.deps import RunDep, Services, ServicesDep
+from maze_api.deps import RunDep, Services, ServicesDep, WholeRunDep
 from maze_api.describe import output_detail, run_detail, run_summary
 from maze_api.errors import Conflict, NotFound
 from maze_api.events import Kind, messages_after
@@ -37,7 +37,7 @@ async def list_runs(
 
 
 @router.get("/{run_id}")
-async def get_run(run: RunDep) -> dict[str, Any]:
+async def get_run(run: WholeRunDep) -> dict[str, Any]:
     """One Run and all its tasks."""
     return run_detail(run)
 
@@ -68,7 +68,7 @@ async def events(run: RunDep, found: ServicesDep, after: Annotated[int, Query(ge
     responses={200: {"description": "The text", "content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def logs(
-    run: RunDep,
+    run: WholeRunDep,
     task_id: str,
     found: ServicesDep,
     follow: bool = False,
@@ -85,7 +85,7 @@ async def logs(
 
 
 @router.get("/{run_id}/tasks/{task_id}/outputs", responses={409: {"description": "The task has not ended"}})
-async def list_outputs(run: RunDep, task_id: str, found: ServicesDep) -> dict[str, Any]:
+async def list_outputs(run: WholeRunDep, task_id: str, found: ServicesDep) -> dict[str, Any]:
     """What a task that has ended returned, without the content."""
     _, outputs = await _outputs(found, run, task_id)
     return {"outputs": {key: output_detail(output) for key, output in outputs.items()}}
@@ -105,7 +105,7 @@ async def list_outputs(run: RunDep, task_id: str, found: ServicesDep) -> dict[st
         409: {"description": "The task has not ended"},
     },
 )
-async def get_output(run: RunDep, task_id: str, key: str, found: ServicesDep) -> Response:
+async def get_output(run: WholeRunDep, task_id: str, key: str, found: ServicesDep) -> Response:
     """The bytes of one output: UTF-8 JSON, a pickle, or a file, as X-Maze-Encoding says."""
     task, outputs = await _outputs(found, run, task_id)
     if key not in outputs:

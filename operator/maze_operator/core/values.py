@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from maze_crds.graph import dependencies
 from maze_crds.oprun import OpEvent
 from maze_crds.protocol import Result
-from maze_crds.run import RunSpec, RunStatus
+from maze_crds.run import RunSpec, RunStatus, TaskStatus
 from maze_crds.workflow import Task, WorkflowSpec
 
 if TYPE_CHECKING:
@@ -349,6 +350,16 @@ class RunView:
     version: str = ""
     shapes: Shapes | None = None
     """Of the workflow's tasks, where they are kept from one plan to the next."""
+
+    @cached_property
+    def by_name(self) -> Mapping[str, TaskStatus]:
+        """Tasks of which the status tells something."""
+        return {task.name: task for task in self.status.tasks}
+
+    @cached_property
+    def attempts(self) -> Mapping[str, int]:
+        """The current, or last, attempt of those tasks."""
+        return {task.name: task.attempt for task in self.status.tasks}
 
 
 @dataclass(frozen=True)
