@@ -51,6 +51,9 @@ WRITING = 12.0
 """The pause is at least so many times what the last write took, so that large Runs don't keep the API server busy."""
 CLOCKS_DIFFER = timedelta(minutes=1)
 """Of the operator and the API server, at most."""
+QUICK, REST = 0.005, 4.0
+"""Seconds of CPU that a plan takes at most without consequences; after a longer one its Run is left alone for so many times
+what it took, so that a large Run leaves time to the others."""
 PAGES_AGAIN = 5.0
 """Seconds before events that the object store did not take are offered to it again."""
 
@@ -89,6 +92,7 @@ class RunWorker:
         self._reader = RunReader(engine, namespace, name, uid)
         self._later: asyncio.TimerHandle | None = None
         self._write_seconds = 0.0
+        self._plan_seconds = 0.0
 
     def _changed(self, at_once: bool) -> None:
         if at_once:
@@ -112,6 +116,8 @@ class RunWorker:
                     await self.dirty.wait()
             except TimeoutError:
                 pass
+            if self._plan_seconds > QUICK:
+                await asyncio.sleep(REST * self._plan_seconds)
             self.dirty.clear()
             if self._later is not None:
                 self._later.cancel()
@@ -203,7 +209,9 @@ class RunWorker:
                 await adopt_results(self, view)
             self.slots.complete(view.workflow)
         facts = await gather(self, view)
+        began = time.thread_time()
         decided = plan(view, self.pods, facts, datetime.now(UTC), self.engine.core)
+        self._plan_seconds = time.thread_time() - began
         status, wait = await self._page_out(decided)
         self.slots.opened |= opens
         if view.workflow is not None:

@@ -110,6 +110,14 @@ class Cluster:
         selector = f"{names.LABEL_RUN}={name}"
         return list(self.core.list_namespaced_pod(self.namespace, label_selector=selector).items)
 
+    def slices_of(self, name: str) -> list[Json]:
+        """The TaskSlices of a Run."""
+        selector = f"{names.LABEL_RUN}={name}"
+        found: list[Json] = self.custom.list_namespaced_custom_object(
+            *GROUP, self.namespace, "taskslices", label_selector=selector
+        )["items"]
+        return found
+
     def result(self, store: ObjectStore, name: str, task: str) -> Json:
         """The protocol.Result of a task's last attempt."""
         run = self.get_run(name)

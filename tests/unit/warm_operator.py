@@ -45,6 +45,9 @@ class Clock:
     def monotonic(self) -> float:
         return self.seconds
 
+    def thread_time(self) -> float:
+        return 0.0
+
     def now(self, zone: object = None) -> Any:
         return at(self.seconds)
 

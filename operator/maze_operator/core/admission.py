@@ -18,10 +18,10 @@ def choose_admitted(
     """Names to start, and for every task that stays pending the one reason why."""
     ready: list[str] = []
     reasons: dict[str, str] = {}
-    for name, status in tasks.items():
-        if status.phase != TaskPhase.PENDING:
-            continue
-        if any(tasks[upstream].phase != TaskPhase.SUCCEEDED for upstream in workflow.dependencies[name]):
+    pending = [(name, status) for name, status in tasks.items() if status.phase == TaskPhase.PENDING]
+    succeeded = {name for name, status in tasks.items() if status.phase == TaskPhase.SUCCEEDED} if pending else set()
+    for name, status in pending:
+        if not workflow.dependencies[name] <= succeeded:
             reasons[name] = "WaitingForDependencies"
         elif suspended:
             reasons[name] = "Suspended"

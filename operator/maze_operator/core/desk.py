@@ -48,6 +48,7 @@ class Desk:
         self._tasks: dict[str, TaskStatus] = {}
         self._workflow: Workflow | None = None
         self._shapes: dict[str, Shape | None] = {}
+        self._shapes_from: Shapes | None = None
         self._order: dict[str, int] = {}
         self._missing: dict[str, int] = {}
         self._room: int | None = None
@@ -61,13 +62,15 @@ class Desk:
         self, workflow: Workflow, shapes: Shapes, status: RunStatus, parallelism: int | None, open_: bool
     ) -> list[Hold]:
         """After every plan. Returns what pods work on of attempts that `status` has ended otherwise: they must go."""
-        if self._workflow is not workflow:
-            self._workflow = workflow
+        if self._workflow is not workflow or self._shapes_from is not shapes:
+            self._workflow, self._shapes_from = workflow, shapes
             self._order = {name: number for number, name in enumerate(workflow.tasks)}
+            self._shapes = {name: shapes.of(task, 1.0) for name, task in workflow.tasks.items()}
         self.open = open_
         self._tasks = {task.name: task for task in status.tasks}
         for task in status.tasks:
-            self._shapes[task.name] = shapes.of(workflow.tasks[task.name], task_memory_scale(workflow, task))
+            if task.failed_attempts:
+                self._shapes[task.name] = shapes.of(workflow.tasks[task.name], task_memory_scale(workflow, task))
         revoked = self._revoke()
         self.attempts = {name: task.attempt for name, task in self._tasks.items()}
         for attempt in self.holds:
@@ -98,31 +101,27 @@ class Desk:
         self._outstanding.clear()
         self._held = Counter(shape.key for attempt in self.holds if (shape := self._shapes.get(attempt.task)))
         active = 0
+        done = {name for name, task in self._tasks.items() if task.phase == TaskPhase.SUCCEEDED}
+        done |= {name for name, (_, succeeded) in self._ended.items() if succeeded}
         for name, task in self._tasks.items():
-            done = self._done(name)
-            if task.phase in TERMINAL_TASKS or done:
+            if name in done or task.phase in TERMINAL_TASKS:
                 continue
-            shape = self._shapes[name]
+            shape, pending = self._shapes[name], task.phase == TaskPhase.PENDING
             if shape is not None:
                 self._outstanding[shape.key] += 1
             ended = name in self._ended
-            number = task.attempt + (task.phase == TaskPhase.PENDING)
-            held = AttemptId(name, number) in self.holds
-            active += (task.phase in ACTIVE and not ended) or (held and task.phase == TaskPhase.PENDING)
+            attempt = AttemptId(name, task.attempt + pending)
+            held = attempt in self.holds
+            active += held if pending else not ended
             if ended or held:
                 continue
-            if task.phase == TaskPhase.STARTING and shape is not None:
-                self._push(self._admitted, shape, AttemptId(name, number))
-            elif task.phase == TaskPhase.PENDING:
-                missing = sum(not self._done(upstream) for upstream in self._workflow.dependencies[name])
-                self._missing[name] = missing
+            if pending:
+                missing = self._missing[name] = len(self._workflow.dependencies[name] - done)
                 if missing == 0 and shape is not None and task.retry_time is None:
-                    self._push(self._unlocked, shape, AttemptId(name, number))
+                    self._push(self._unlocked, shape, attempt)
+            elif task.phase == TaskPhase.STARTING and shape is not None:
+                self._push(self._admitted, shape, attempt)
         self._room = None if parallelism is None else parallelism - active
-
-    def _done(self, name: str) -> bool:
-        task = self._tasks.get(name)
-        return (task is not None and task.phase == TaskPhase.SUCCEEDED) or self._ended.get(name, (0, False))[1]
 
     def _push(self, queues: dict[str, list[_Entry]], shape: Shape, attempt: AttemptId) -> None:
         assert self._workflow is not None
