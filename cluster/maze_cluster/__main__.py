@@ -1,4 +1,4 @@
-"""`python -m maze_cluster up|down|status|env`."""
+"""`python -m maze_cluster up|down|status|env|kwok`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from . import embedded, existing, kind
+from . import embedded, existing, kind, kwok
 from .errors import ClusterError
 from .flavour import Flavour, choose_flavour, probe_machine
 from .layout import Layout, build_layout, find_checkout
@@ -29,6 +29,12 @@ def main() -> int:
     commands.add_parser("down", help="stop it and leave nothing behind")
     commands.add_parser("status", help="say what runs; exit code 1 unless all of it does")
     commands.add_parser("env", help='print shell settings: eval "$(python -m maze_cluster env)"')
+    fake = commands.add_parser("kwok", help="embedded only: fake nodes, whose pods end by themselves, for benchmarks")
+    fake.add_argument("what", choices=("up", "down"))
+    fake.add_argument("count", type=int, nargs="?", default=10, help="how many nodes (10)")
+    fake.add_argument(
+        "--seconds", type=float, default=kwok.END_SECONDS, help="after which their pods have succeeded (1)"
+    )
     arguments = parser.parse_args()
     try:
         layout = build_layout(find_checkout(), os.environ)
@@ -46,6 +52,8 @@ def _run(arguments: argparse.Namespace, layout: Layout, flavour: Flavour) -> int
         return _print_env(layout, flavour)
     if flavour is Flavour.EMBEDDED:
         return _run_embedded(arguments, layout)
+    if arguments.command == "kwok":
+        raise ClusterError("fake nodes are for the embedded cluster only.")
     module = kind if flavour is Flavour.KIND else existing
     if arguments.command == "up":
         print(module.up(layout, os.environ))
@@ -65,6 +73,11 @@ def _run_embedded(arguments: argparse.Namespace, layout: Layout) -> int:
     elif arguments.command == "down":
         embedded.down(layout)
         say(f"stopped after {format_seconds(time.monotonic() - started)}; the build cache {layout.cache} is kept")
+    elif arguments.command == "kwok":
+        if arguments.what == "up":
+            kwok.up(layout, arguments.count, arguments.seconds)
+        else:
+            kwok.down(layout)
     else:
         rows = embedded.status(layout)
         for name, state in rows:
