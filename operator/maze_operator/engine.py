@@ -16,6 +16,7 @@ from maze_io.kube import Kube, pods_path, runs_path
 from maze_io.store import AsyncStore, StoreError
 from maze_operator.codes import Codes
 from maze_operator.core.podview import run_uid_of, view_pod, view_slot
+from maze_operator.core.starts import Starts
 from maze_operator.core.values import RunView, Settings
 from maze_operator.delivery import Deliveries
 from maze_operator.dispatch import Dispatch
@@ -29,6 +30,7 @@ from maze_operator.worker import RunWorker
 
 log = logging.getLogger(__name__)
 
+COUNT_SECONDS = 5.0
 LAST_WRITES = 5.0
 """Seconds for what is still to be written when this process is told to end."""
 
@@ -42,6 +44,7 @@ class Engine:
         self.results = Results(store)
         self.executor = Executor(self, archive)
         self.spares = Spares(self)
+        self.starts = Starts(core.pods_starting_total, self._wake)
         self.codes = Codes(store)
         self.logs = PodLogs(kube, store, self._spawn)
         self.dispatch = Dispatch(kube, self._wake)
@@ -67,6 +70,7 @@ class Engine:
         self.dispatch.start()
         await self.deliveries.start()
         self._spawn(self._relist())
+        self._spawn(self._count_pods())
         for work in self.spares.background():
             self._spawn(work)
         self.ready = True
@@ -152,7 +156,10 @@ class Engine:
         worker.dirty.set()
 
     async def _work(self, worker: RunWorker) -> None:
-        await worker.work()
+        try:
+            await worker.work()
+        finally:
+            self.starts.forget(worker.uid)
         if self._workers.get(worker.uid) is worker:
             del self._workers[worker.uid]
 
@@ -207,6 +214,13 @@ class Engine:
         elif view.uid not in worker.replaced:
             worker.pods.pop(view.attempt_id, None)
             worker.dirty.set()
+
+    async def _count_pods(self) -> None:
+        """A pod that starts for too long holds up no other one."""
+        while True:
+            await asyncio.sleep(COUNT_SECONDS)
+            for worker in list(self._workers.values()):
+                worker.count_pods()
 
     async def _relist(self) -> None:
         """Heals missed events, whatever lost them."""

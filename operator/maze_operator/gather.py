@@ -27,7 +27,7 @@ async def gather(worker: RunWorker, view: RunView) -> Facts:
         if view.shapes
         else {}
     )
-    said = slots.facts(spares, now)
+    said = slots.facts(spares, now, engine.starts.may_start(worker.uid))
     results: dict[AttemptId, Result | None] = {attempt: result for attempt, (result, _) in worker.reports.items()}
     if view.workflow is not None:
         wanted = attempts_to_look_up(view, worker.pods, frozenset(worker.known), worker.cold, said) - results.keys()

@@ -64,6 +64,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> tuple[Settings, Sh
         event_sink=_event_sink(environ.get("MAZE_EVENT_SINK_URL", "")),
         idle_seconds=_number(environ, "MAZE_POD_IDLE_SECONDS", 5),
         pods_starting=int(_number(environ, "MAZE_PODS_STARTING", 8)),
+        pods_starting_total=int(_number(environ, "MAZE_PODS_STARTING_TOTAL", 64)),
         pods_per_run=int(_number(environ, "MAZE_PODS_PER_RUN", 100)),
         spares=_spares(environ.get("MAZE_SPARE_PODS", "")),
     )

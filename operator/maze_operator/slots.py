@@ -12,10 +12,12 @@ from maze_crds.protocol import LEASE_WAIT, Result
 from maze_crds.run import RunStatus, TaskStatus
 from maze_operator import metrics
 from maze_operator.core.desk import Desk
-from maze_operator.core.values import AttemptId, Refused, RunView, SlotPod, Slots, Workflow
+from maze_operator.core.values import NOT_LIMITED, AttemptId, Refused, RunView, SlotPod, Slots, Workflow
 
 PENDING_SILENCE = 3.0
 """Seconds that a restarted operator waits for the word of a pod that has not started yet as far as is known."""
+STARTING = 20.0
+"""Seconds after which a pod that has not asked for work does not count as starting any more."""
 SILENCE = 20.0
 """Seconds after which a running pod that does not say what it does must go."""
 
@@ -93,7 +95,19 @@ class RunSlots:
         self._wake(uid)
         self._changed(True)
 
-    def facts(self, spares: dict[str, int], now: datetime) -> Slots:
+    @property
+    def living(self) -> int:
+        """Pods that have not ended."""
+        return sum(pod.alive for pod in self.pods.values())
+
+    @property
+    def starting(self) -> int:
+        """Pods that this process has made lately, and that nothing is known to be wrong with."""
+        since = time.monotonic() - STARTING
+        young = (self.pods.get(uid) for uid, made in self._made.items() if made >= since)
+        return sum(p is not None and p.alive and p.unschedulable is None and p.waiting is None for p in young)
+
+    def facts(self, spares: dict[str, int], now: datetime, may_start: int = NOT_LIMITED) -> Slots:
         """What the plan needs to know, and it alone: nothing in it changes any more."""
         waited = time.monotonic() - self._born
         if waited >= PENDING_SILENCE:
@@ -111,6 +125,7 @@ class RunSlots:
             refused=dict(self.refused),
             happened=tuple(self.desk.unsaid) if self._complete else (),
             taken=self.desk.taken if self._complete else tuple(self.desk.holds),
+            may_start=may_start,
         )
 
     @property

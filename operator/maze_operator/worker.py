@@ -95,6 +95,7 @@ class RunWorker:
         self._plan_seconds = 0.0
 
     def _changed(self, at_once: bool) -> None:
+        self.count_pods()
         if at_once:
             self.dirty.set()
         else:
@@ -217,11 +218,16 @@ class RunWorker:
         if view.workflow is not None:
             self.slots.planned(view, status, _may_lease(view, status))
         quick = [action for action in decided.actions if isinstance(action, CreateSlot)]
+        making = sum(action.slot > 0 for action in quick)
+        self.engine.starts.planned(self.uid, self.namespace, making, decided.wants_pods)
         executing = asyncio.create_task(self.engine.executor.execute(self, view, quick))
         try:  # a pod for several tasks needs no intent in the status
             written = status == view.status or await self._write(view, status)
         finally:
-            await executing
+            try:
+                await executing
+            finally:
+                self.count_pods()
         if not written:
             return 0.0
         if status != view.status:
@@ -236,6 +242,10 @@ class RunWorker:
         slow = [action for action in decided.actions if not isinstance(action, CreateSlot)]
         await self.engine.executor.execute(self, view, slow)
         return min((each for each in (wait, self.slots.silence_ends) if each is not None), default=None)
+
+    def count_pods(self) -> None:
+        """Those that are starting, for other Runs that want to start some."""
+        self.engine.starts.count(self.uid, self.namespace, self.slots.living, self.slots.starting)
 
     def _may_be_older(self, view: RunView) -> bool:
         """Whether a former operator may have begun with the Run."""

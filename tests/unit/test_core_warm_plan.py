@@ -318,9 +318,16 @@ def test_tasks_say_why_they_have_no_pod_and_fail_where_that_is_final(
     assert (of(decided).phase, of(decided).reason, of(decided).message) == (phase, reason, refused.message)
 
 
-def test_the_reason_goes_when_the_pod_comes() -> None:
+def test_what_kept_a_pod_from_being_made_is_not_said_any_more_when_it_comes() -> None:
     waiting = {**STARTING, "reason": "QuotaExceeded", "message": "exceeded quota"}
-    assert of(planned(ONE, status_of(ONE, t=waiting), Slots((living(),)))).reason is None
+    waits = of(planned(ONE, status_of(ONE, t=waiting), Slots((living(),))))
+    assert (waits.reason, waits.message) == ("WaitingForPod", None)
+
+
+def test_no_more_pods_are_made_than_other_runs_leave_room_for() -> None:
+    waits = planned(ONE, status_of(ONE, t=STARTING), Slots(may_start=0))
+    assert (waits.actions, waits.wants_pods, waits.requeue_after) == ((), True, None)
+    assert of(waits).reason == "WaitingForPod"
 
 
 def test_the_bound_of_a_stuck_pod_counts_from_its_own_birth() -> None:

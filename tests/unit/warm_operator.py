@@ -19,6 +19,7 @@ from maze_io.store import StoreError
 from maze_operator import gather, slot_calls, slots, worker
 from maze_operator.core.outputs import ResultLost
 from maze_operator.core.shapes import Shapes
+from maze_operator.core.starts import Starts
 from maze_operator.core.values import (
     Action,
     AttemptId,
@@ -210,6 +211,7 @@ def stage_engine(operator: Operator) -> Any:
     )
     return SimpleNamespace(
         kube=None,
+        starts=Starts(2, lambda _: operator.dirty.set()),
         core=SETTINGS,
         began=operator.stage.clock.now(),
         spares=SimpleNamespace(available=operator.available),

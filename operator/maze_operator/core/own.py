@@ -9,6 +9,9 @@ from maze_operator.core.slots import REFUSED_RETRY
 from maze_operator.core.step import Step
 from maze_operator.core.values import AttemptId, PodView, ReplacePod
 
+POD_STARTING = "PodStarting"
+"""Reason of a task whose pod is being made, or starts."""
+
 
 def observe_own(step: Step, name: str) -> None:
     task = step.ledger.tasks[name]
@@ -65,7 +68,7 @@ def _observe_live(step: Step, name: str, pod: PodView) -> None:
         if wait is not None:
             step.explain_wait(name, wait)
         else:
-            step.ledger.clear_reason(name)
+            step.ledger.explain(name, POD_STARTING, None)
 
 
 def _adjust_priority(step: Step, pod: PodView) -> None:

@@ -39,7 +39,7 @@ from maze_operator.core.ended import plan_ended
 from maze_operator.core.leftovers import leftover_pods, leftover_slots
 from maze_operator.core.oprun import plan_op
 from maze_operator.core.outcome import count, finish, judge
-from maze_operator.core.own import observe_own
+from maze_operator.core.own import POD_STARTING, observe_own
 from maze_operator.core.shared import find_slots, in_hand, note_slots, observe_shared
 from maze_operator.core.step import Pods, Step
 from maze_operator.core.unresolved import plan_unresolved
@@ -133,7 +133,7 @@ def _make(step: Step) -> Plan:
         step.wake_in(step.settings.exit_grace)
     if step.end is not None and not step.over:
         step.wake_in((step.end - step.now).total_seconds())
-    return Plan(status, tuple(step.actions), step.wake)
+    return Plan(status, tuple(step.actions), step.wake, wants_pods=step.wants_pods)
 
 
 def _observe(step: Step, ended: bool = False) -> None:
@@ -170,6 +170,7 @@ def _admit(step: Step) -> None:
         step.ledger.admit(name)
         if step.shape(name) is None:
             step.create_pod(AttemptId(name, step.ledger.tasks[name].attempt))
+            step.ledger.explain(name, POD_STARTING, None)
     for name, reason in reasons.items():
         step.ledger.explain(name, reason, None)
         retry_time = step.ledger.tasks[name].retry_time

@@ -17,6 +17,8 @@ from maze_operator.core.slots import ShapePlan, plan_shape
 from maze_operator.core.step import Step
 from maze_operator.core.values import AttemptId, CreateSlot, Happened, Hold, Shape, Slots
 
+NO_POD_FREE = "WaitingForPod"
+"""Reason of a task that starts when a pod of its Run is free for it. One for all, so that it does not come and go with pods."""
 LEASE_LOST = "the pod that had the task does not know of it any more"
 
 
@@ -90,10 +92,12 @@ def find_slots(step: Step) -> None:
         new = [action for action in made.actions if isinstance(action, CreateSlot)]
         taken |= {action.slot for action in new}
         room -= len(new)
+        slots = replace(slots, may_start=slots.may_start - sum(action.slot > 0 for action in new))
 
 
 def _apply(step: Step, made: ShapePlan, tasks: Sequence[str]) -> None:
     step.actions += made.actions
+    step.wants_pods |= made.wants_pods
     if made.wake is not None:
         step.wake_in(made.wake)
     if made.failure is not None:
@@ -104,4 +108,4 @@ def _apply(step: Step, made: ShapePlan, tasks: Sequence[str]) -> None:
         elif made.wait is not None:
             step.explain_wait(name, made.wait if made.dated else replace(made.wait, bound=None))
         else:
-            step.ledger.clear_reason(name)
+            step.ledger.explain(name, NO_POD_FREE, None)

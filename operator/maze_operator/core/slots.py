@@ -48,6 +48,7 @@ class ShapePlan:
     wait: why they wait, for people; None: nothing is wrong. Its bound counts for each task (`dated`), or has been counted.
     failure: they fail with it, all of them or (`only_first`) the first.
     wake: seconds until this is to be looked at again; None: when something changes.
+    wants_pods: see Plan.
     """
 
     actions: tuple[Action, ...] = ()
@@ -56,6 +57,7 @@ class ShapePlan:
     failure: Failure | None = None
     only_first: bool = False
     wake: float | None = None
+    wants_pods: bool = False
 
 
 def supply_of(shape: str, slots: Slots) -> Supply:
@@ -136,10 +138,13 @@ def _grow(
         made = min(made, max(1, math.ceil(waiting * pace.now / WORTH)) - supply.total - claimed)
     elif claimed or supply.total:
         made = 0
+    wanted, made = made, min(made, slots.may_start)
     numbers = set(taken)
     for _ in range(max(0, made)):
         number = next(number for number in range(1, len(numbers) + 2) if number not in numbers)
         numbers.add(number)
         actions.append(CreateSlot(shape, number))
     short = lacking > claimed + max(0, made)
+    if wanted > max(0, made):  # it is told when it may
+        return ShapePlan(tuple(actions), wants_pods=True)
     return ShapePlan(tuple(actions), wake=(MOMENT if pace is None else WORTH) if short else None)

@@ -41,6 +41,7 @@ class Step:
         self.over = self.end is not None and now >= self.end
         self.actions: list[Action] = []
         self.wake: float | None = None
+        self.wants_pods = False
         self._shapes = run.shapes or Shapes(workflow.spec, run.spec.priority, settings)
 
     @property

@@ -75,6 +75,8 @@ class Settings:
     """A pod that serves several tasks of a Run waits this long for the next one while one of its shape may still come."""
     pods_starting: int = 8
     """So many of those pods of a Run may be starting at once."""
+    pods_starting_total: int = 64
+    """So many of those pods of all Runs."""
     pods_per_run: int = 100
     """So many of them a Run may have."""
     spares: tuple[SpareKind, ...] = ()
@@ -194,6 +196,10 @@ class Pace:
     best: float
 
 
+NOT_LIMITED = 1_000_000
+"""More pods than anybody has."""
+
+
 @dataclass(frozen=True)
 class Slots:
     """The slot pods of a Run, and what is known of them beside their objects. Keys are uids of pods, or Shape.key.
@@ -207,6 +213,7 @@ class Slots:
     paces: of shapes of which a task has been at work.
     happened: what the status does not say yet, in its order.
     taken: attempts beside those, whose lease is being made for a pod that asked.
+    may_start: how many new pods the Run may start now; other Runs want some, too.
     """
 
     pods: tuple[SlotPod, ...] = ()
@@ -220,6 +227,7 @@ class Slots:
     refused: Mapping[str, Refused] = field(default_factory=dict)
     happened: tuple[Happened, ...] = ()
     taken: tuple[AttemptId, ...] = ()
+    may_start: int = NOT_LIMITED
 
 
 @dataclass(frozen=True)
@@ -415,6 +423,7 @@ class Plan:
     then come back in `requeue_after` seconds (None: only when something changes).
 
     replies: to the first of facts.posted, in their order; the others are to be given to the next plan.
+    wants_pods: it would have started more pods, but for facts.slots.may_start.
     """
 
     status: RunStatus
@@ -422,3 +431,4 @@ class Plan:
     requeue_after: float | None = None
     replies: tuple[Reply, ...] = ()
     pages: tuple[EventPage, ...] = ()
+    wants_pods: bool = False
