@@ -60,6 +60,7 @@ IMMUTABLE = (
     "timeoutSeconds",
     "problemId",
     "queuedTime",
+    "priorityClassName",
     "opRun",
 )
 WISHES = "desiredState, priority, claim, retries and override"

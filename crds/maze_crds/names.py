@@ -20,6 +20,8 @@ LABEL_SLOT = "maze.dev/slot"
 """On such pods: their number in the Run; a spare that was claimed has none."""
 LABEL_SPARE = "maze.dev/spare"
 """On pods that wait for a Run, whose LABEL_RUN_UID is empty: shape of what they are ready for, without its size."""
+QUEUE_LABELS = ("kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class")
+"""Of Kueue: on a Run they pass on to its pods, which Kueue then admits one by one."""
 ANNOTATION_RESIZED = "maze.dev/resized"
 """On claimed spares: "true" where they got another size; their runner waits until it is in force."""
 LABEL_WORKFLOW_ID = "maze.dev/workflow-id"

@@ -111,6 +111,14 @@ class RunSpec(Model):
             " installation maps it to PriorityClasses.",
         ),
     ] = 0
+    priority_class_name: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=253,
+            description="PriorityClass of the Run's pods; default: what the installation maps `priority` to.",
+        ),
+    ] = None
     queued_time: Annotated[
         Time | None, Field(description="Orders Runs of one priority, finer than creationTimestamp.")
     ] = None

@@ -24,7 +24,7 @@ async def gather(worker: RunWorker, view: RunView) -> Facts:
     now = datetime.now(UTC)
     spares = (
         {shape.key: engine.spares.available(view.namespace, shape) for shape in view.shapes.all()}
-        if view.shapes
+        if view.shapes and not view.queue  # a spare is in no queue
         else {}
     )
     said = slots.facts(spares, now, engine.starts.may_start(worker.uid))

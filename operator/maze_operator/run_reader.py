@@ -79,7 +79,8 @@ class RunReader:
 
     def _find_shapes(self, workflow: Workflow) -> Shapes:
         if self._shapes is None:
-            self._shapes = Shapes(workflow.spec, self._spec.priority, self._engine.core)
+            spec = self._spec
+            self._shapes = Shapes(workflow.spec, spec.priority, self._engine.core, spec.priority_class_name)
             for task in workflow.tasks.values():
                 self._shapes.of(task, 1.0)
         return self._shapes

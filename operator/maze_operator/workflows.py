@@ -52,6 +52,7 @@ def view_run(obj: Json, spec: RunSpec, resolved: Resolved) -> RunView:
         problem_final=resolved.final,
         held=(metadata.get("annotations") or {}).get(names.ANNOTATION_ARCHIVE) == ARCHIVE_WANTED,
         version=metadata["resourceVersion"],
+        queue={name: value for name, value in (metadata.get("labels") or {}).items() if name in names.QUEUE_LABELS},
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from maze_crds.protocol import Failure
 from maze_crds.run import Cause
-from maze_operator.core.values import STORE_UNAVAILABLE, Ended, PodState, Refused, Settings
+from maze_operator.core.values import SCHEDULING_GATED, STORE_UNAVAILABLE, Ended, PodState, Refused, Settings
 
 _IMAGE_WAITS = {"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "SignatureValidationFailed"}
 _START_WAITS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreCreateHookError"}
@@ -38,6 +38,8 @@ class Wait:
 
 def diagnose_waiting(pod: PodState, settings: Settings) -> Wait | None:
     """None: nothing is wrong, it is just starting."""
+    if pod.unschedulable is not None and pod.unschedulable.reason == SCHEDULING_GATED:
+        return Wait(SCHEDULING_GATED, pod.unschedulable.message, None)
     if pod.unschedulable is not None:
         return Wait("Unschedulable", pod.unschedulable.message, settings.unschedulable_timeout)
     if pod.waiting is None:

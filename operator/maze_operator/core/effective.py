@@ -45,9 +45,9 @@ def image(task: Task, spec: WorkflowSpec, settings: Settings) -> str | None:
     return own or (spec.defaults.image if spec.defaults else None) or settings.default_image
 
 
-def priority_class(priority: int, settings: Settings) -> str | None:
-    """Name of the PriorityClass for the pods of a Run with this priority; None: the cluster's default."""
-    return next((name for least, name in reversed(settings.priority_classes) if least <= priority), None)
+def priority_class(priority: int, settings: Settings, named: str | None = None) -> str | None:
+    """Name of the PriorityClass for the pods of a Run with this priority; None: the cluster's default. named: by the Run."""
+    return named or next((name for least, name in reversed(settings.priority_classes) if least <= priority), None)
 
 
 def _given(model: Resources | Retry | None) -> dict[str, object]:

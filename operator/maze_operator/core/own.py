@@ -73,5 +73,6 @@ def _observe_live(step: Step, name: str, pod: PodView) -> None:
 
 def _adjust_priority(step: Step, pod: PodView) -> None:
     """A pod's priority is immutable, the Run's is not: while no node has the pod, another one may take its place."""
-    if pod.priority_class != effective.priority_class(step.run.spec.priority, step.settings):
+    spec = step.run.spec
+    if pod.priority_class != effective.priority_class(spec.priority, step.settings, spec.priority_class_name):
         step.actions.append(ReplacePod(pod.attempt_id, pod.name, pod.uid, pod.resource_version))

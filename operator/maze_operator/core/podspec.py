@@ -44,7 +44,8 @@ def build_pod(
         PodNotPossible: shared GPUs, or an image for tools, asked for and not configured.
     """
     task = workflow.tasks[attempt.task]
-    spec = build_spec(task, workflow.spec, run.spec.priority, scale, settings)
+    priority_class = effective.priority_class(run.spec.priority, settings, run.spec.priority_class_name)
+    spec = build_spec(task, workflow.spec, priority_class, scale, settings)
     spec["containers"][0]["env"] += env
     if run.spec.op_run is not None and settings.share_process_namespace:
         spec["shareProcessNamespace"] = True
@@ -64,7 +65,9 @@ def with_env(spec: Mapping[str, Any], env: list[Json]) -> Json:
     return {**spec, "containers": [{**container, "env": [*container["env"], *env]}]}
 
 
-def build_spec(task: Task, workflow: WorkflowSpec, priority: int, scale: float, settings: Settings) -> Json:
+def build_spec(
+    task: Task, workflow: WorkflowSpec, priority_class: str | None, scale: float, settings: Settings
+) -> Json:
     """The spec of a pod for this task, without what tells pods apart.
 
     Raises:
@@ -85,7 +88,6 @@ def build_spec(task: Task, workflow: WorkflowSpec, priority: int, scale: float, 
         "containers": [container],
         **_volumes(task, workflow, settings),
     }
-    priority_class = effective.priority_class(priority, settings)
     if priority_class is not None:
         spec["priorityClassName"] = priority_class
     affinity = build_affinity(wanted, settings)
@@ -101,7 +103,7 @@ def _pod(run: RunView, name: str, labels: dict[str, str], spec: Json) -> Json:
         "metadata": {
             "name": name,
             "namespace": run.namespace,
-            "labels": {**run_labels(run), **labels},
+            "labels": {**run.queue, **run_labels(run), **labels},
             "ownerReferences": [owner_reference(run)],
         },
         "spec": spec,

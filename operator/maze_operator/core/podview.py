@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from maze_crds import names
-from maze_operator.core.values import AttemptId, Ended, PodView, SlotPod, Waiting
+from maze_operator.core.values import SCHEDULING_GATED, AttemptId, Ended, PodView, SlotPod, Waiting
 
 Json = dict[str, Any]
 
@@ -47,7 +47,7 @@ def _state(pod: Json) -> Json:
         "uid": metadata["uid"],
         "node": status.get("hostIP"),
         "deleting": "deletionTimestamp" in metadata,
-        "unschedulable": _unschedulable(status),
+        "unschedulable": _unschedulable(pod["spec"], status),
         "waiting": _waiting(state),
         "running_since": parse_time(running["startedAt"]) if running and running.get("startedAt") else None,
         "ended": _ended(status, state),
@@ -61,7 +61,10 @@ def parse_time(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def _unschedulable(status: Json) -> Waiting | None:
+def _unschedulable(spec: Json, status: Json) -> Waiting | None:
+    gates = spec.get("schedulingGates")
+    if gates:
+        return Waiting(SCHEDULING_GATED, f"somebody has yet to admit it: {', '.join(gate['name'] for gate in gates)}")
     for condition in status.get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return Waiting(condition.get("reason", "Unschedulable"), condition.get("message", ""))

@@ -24,8 +24,11 @@ def make_shape(spec: Mapping[str, Any]) -> Shape:
 class Shapes:
     """Of the tasks of one workflow. Tasks that agree in what a pod is made from share one object."""
 
-    def __init__(self, workflow: WorkflowSpec, priority: int, settings: Settings) -> None:
-        self._workflow, self._priority, self._settings = workflow, priority, settings
+    def __init__(
+        self, workflow: WorkflowSpec, priority: int, settings: Settings, priority_class_name: str | None = None
+    ) -> None:
+        self._workflow, self._settings = workflow, settings
+        self._priority_class = effective.priority_class(priority, settings, priority_class_name)
         self._found: dict[Hashable, Shape | None] = {}
         self._of: dict[tuple[str, float], Shape | None] = {}
 
@@ -52,7 +55,7 @@ class Shapes:
         )
         if key not in self._found:
             try:
-                spec = build_spec(task, self._workflow, self._priority, memory_scale, self._settings)
+                spec = build_spec(task, self._workflow, self._priority_class, memory_scale, self._settings)
             except PodNotPossible:
                 self._found[key] = None
             else:

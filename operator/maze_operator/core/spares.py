@@ -15,6 +15,7 @@ from typing import Any
 from maze_crds import names
 from maze_crds.quantity import format_bytes, format_cpu, parse_quantity
 from maze_crds.workflow import Task, WorkflowSpec
+from maze_operator.core import effective
 from maze_operator.core.podspec import build_spec, owner_reference, run_labels, with_env
 from maze_operator.core.shapes import make_shape
 from maze_operator.core.values import RunView, Settings, Shape
@@ -124,7 +125,7 @@ def make_kinds(settings: Settings) -> tuple[Kind, ...]:
                 f" these have: {', '.join(filter(None, bundled))}"
             )
         task = Task.model_validate({"name": "spare", "python": {"source": "def f(p): return p", "image": wanted.image}})
-        spec = build_spec(task, WorkflowSpec(tasks=[task]), 0, 1.0, settings)
+        spec = build_spec(task, WorkflowSpec(tasks=[task]), effective.priority_class(0, settings), 1.0, settings)
         container = {**spec["containers"][0], "resources": _spare_resources(wanted.cpu, wanted.memory)}
         shape = make_shape({**spec, "containers": [container]})
         found.append(Kind(wanted.namespace, f"maze-spare-{shape.key[:8]}-", wanted.count, shape))

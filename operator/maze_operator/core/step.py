@@ -42,7 +42,7 @@ class Step:
         self.actions: list[Action] = []
         self.wake: float | None = None
         self.wants_pods = False
-        self._shapes = run.shapes or Shapes(workflow.spec, run.spec.priority, settings)
+        self._shapes = run.shapes or Shapes(workflow.spec, run.spec.priority, settings, run.spec.priority_class_name)
 
     @property
     def cancelled(self) -> bool:

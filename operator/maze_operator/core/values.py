@@ -104,6 +104,10 @@ class AttemptId:
     attempt: int
 
 
+SCHEDULING_GATED = "SchedulingGated"
+"""Reason, in Kubernetes' words, of a pod that no scheduler looks at before somebody (as Kueue) has admitted it."""
+
+
 @dataclass(frozen=True)
 class Waiting:
     """Why a container is not running yet, in Kubernetes' words."""
@@ -356,6 +360,8 @@ class RunView:
     problem_final: bool = False
     held: bool = False
     version: str = ""
+    queue: Mapping[str, str] = field(default_factory=dict)
+    """Labels that its pods get from it: names.QUEUE_LABELS."""
     shapes: Shapes | None = None
     """Of the workflow's tasks, where they are kept from one plan to the next."""
 
