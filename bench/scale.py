@@ -1,0 +1,172 @@
+"""Large Runs and many Runs: pods, time and bytes against bare pods and small Runs; what a dead operator costs.
+
+python3 bench/scale.py [--only PART,…] [--tasks N] [--runs N] [--seconds S] [--quick]      needs a running system (`make up`)
+
+Parts with pods that nobody needs to run have them on fake nodes (kwok), for which they take the embedded cluster; the others are
+real. What was measured of a part replaces what bench/scale_results.json has of it; --table shows that, and measures nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "e2e"))
+
+from floor import Place, Round
+from machine import read_facts
+from run import Places, make_places, say, warm_up
+from scale_etcd import Etcd, at_rest
+from scale_many import measure_burst, measure_fair_pods, measure_fair_tasks, measure_stream, measure_warm_burst
+from scale_pods import measure_pods
+from scale_recovery import measure_kill, measure_memory, measure_standby
+from scale_report import FAKE, ROWS, Sizes, build_part, missed, table
+from scale_work import measure_shape
+from seen import BenchError
+
+from cluster import Cluster, object_store
+from maze_cluster.errors import ClusterError
+from maze_cluster.kwok import DEFAULT_LIMITS, fake_nodes, scheduler_limits
+from maze_cluster.layout import Layout, build_layout, find_checkout
+from maze_io.store import ObjectStore
+from own_api import own_namespace
+
+RESULTS = Path(__file__).with_name("scale_results.json")
+QUICK = Sizes(tasks=300, chain=100, runs=20, warm_runs=5, seconds=10, nodes=5)
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything that a part needs. `cold`: without spare pods. `warm`: with them, and with the cluster's own api."""
+
+    cold: Place
+    warm: Place
+    layout: Layout
+    sizes: Sizes
+    rest: Etcd
+
+
+async def pods(bench: Bench) -> Round:
+    place, layout, count = bench.cold, bench.layout, bench.sizes.tasks
+    await measure_pods(place, layout, min(count, 50), "warm")
+    found = await measure_pods(place, layout, count, "pods.lifted")
+    with scheduler_limits(layout, *DEFAULT_LIMITS):
+        return found | await measure_pods(place, layout, count, "pods.default")
+
+
+def shape(name: str) -> Callable[[Bench], Awaitable[Round]]:
+    def measure(bench: Bench) -> Awaitable[Round]:
+        count = bench.sizes.chain if name == "chain" else bench.sizes.tasks
+        return measure_shape(bench.warm, bench.layout, name, count, bench.rest)
+
+    return measure
+
+
+PARTS: dict[str, Callable[[Bench], Awaitable[Round]]] = {
+    "memory": lambda b: measure_memory(b.warm, b.sizes.tasks, "memory"),
+    "pods": pods,
+    "fair_pods": lambda b: measure_fair_pods(b.cold, b.sizes.tasks, "fair_pods"),
+    "stream": lambda b: measure_stream(b.cold, b.sizes.per_second, b.sizes.seconds, "stream"),
+    "many": lambda b: measure_burst(b.cold, b.layout, b.sizes.runs, "many"),
+    "warm": lambda b: measure_warm_burst(b.cold, b.sizes.warm_runs, "warm"),
+    "flat": shape("flat"),
+    "layers": shape("layers"),
+    "chain": shape("chain"),
+    "fair": lambda b: measure_fair_tasks(b.warm, b.sizes.tasks, "fair"),
+    "recovery": lambda b: measure_kill(b.warm, b.sizes.tasks, "recovery"),
+    "standby": lambda b: measure_standby(b.warm, b.sizes.tasks, "standby"),
+}
+"""In this order: first the memory of an operator that has not seen any large Run, if it is new."""
+GROUPS = {"kwok": FAKE, "work": ("flat", "layers", "chain")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", type=read_parts, help=f"parts, with commas: {', '.join((*PARTS, *GROUPS))}")
+    parser.add_argument("--quick", dest="sizes", action="store_const", const=QUICK, help="small sizes: does it work?")
+    for name, kind, text in (
+        ("tasks", int, "of a large Run"),
+        ("chain", int, "tasks one after the other"),
+        ("runs", int, "at once, with pods on fake nodes"),
+        ("warm-runs", int, "at once, with real pods"),
+        ("per-second", float, "Runs of a steady stream"),
+        ("seconds", float, "of that stream"),
+        ("nodes", int, "fake ones"),
+    ):
+        default = getattr(Sizes(), name.replace("-", "_"))
+        parser.add_argument(f"--{name}", type=kind, help=f"{text} ({default:g})")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="where the JSON goes (bench/scale_results.json)")
+    parser.add_argument("--table", action="store_true", help="show what that JSON has")
+    parser.set_defaults(sizes=Sizes(), only=tuple(PARTS))
+    options = parser.parse_args()
+    kept: dict[str, Json] = json.loads(options.json.read_text()) if options.json.exists() else {}
+    if options.table:
+        print(table(kept, []))
+        return
+    given = {key: value for key in vars(Sizes()) if (value := getattr(options, key)) is not None}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended; what was made is deleted"))
+    found, notes = measure(options.only, replace(options.sizes, **given))
+    options.json.write_text(json.dumps(kept | found, indent=1) + "\n")
+    print(table(found, notes))
+    if notes or missed(found):
+        sys.exit(f"not measured, or a goal is not met: {'; '.join([*notes, *missed(found)])}")
+
+
+def read_parts(text: str) -> tuple[str, ...]:
+    """Raises argparse.ArgumentTypeError for what is none."""
+    wanted = [part for name in text.split(",") for part in GROUPS.get(name, (name,))]
+    if unknown := set(wanted) - set(PARTS):
+        raise argparse.ArgumentTypeError(f"there is no part {', '.join(sorted(unknown))}")
+    return tuple(part for part in PARTS if part in wanted)
+
+
+def measure(parts: tuple[str, ...], sizes: Sizes) -> tuple[dict[str, Json], list[str]]:
+    """Part -> what was measured; what was not, and why."""
+    cluster = Cluster()
+    try:
+        with own_namespace(cluster) as namespace, object_store(cluster) as store:
+            return asyncio.run(measure_all(namespace, store, parts, sizes))
+    finally:
+        cluster.close()
+
+
+async def measure_all(
+    namespace: str, store: ObjectStore, parts: tuple[str, ...], sizes: Sizes
+) -> tuple[dict[str, Json], list[str]]:
+    layout = build_layout(find_checkout(), os.environ)
+    found: dict[str, Json] = {}
+    notes: list[str] = []
+    async with make_places(namespace, store, False, notes) as places:
+        bench = await prepare(places, layout, sizes)
+        for part in parts:
+            say(f"measuring {part}")
+            machine = read_facts()
+            try:
+                async with AsyncExitStack() as stack:
+                    if part in FAKE:
+                        stack.enter_context(fake_nodes(layout, sizes.nodes))
+                    found[part] = build_part(await PARTS[part](bench), sizes, machine)
+            except (BenchError, ClusterError) as error:
+                notes.append(f"Not measured: {part}: {error}")
+    return {part: found[part] for part in ROWS if part in found}, notes
+
+
+async def prepare(places: Places, layout: Layout, sizes: Sizes) -> Bench:
+    await warm_up(places.cold)
+    await warm_up(places.warm)
+    await places.warm.at_rest()
+    return Bench(places.cold, places.warm, layout, sizes, await at_rest(layout))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Many Runs: at once and in a steady stream, and whether a small one gets its turn beside a large one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from statistics import median, quantiles
+
+from floor import Place, Round, measure_bare
+from scale_pods import measure_bare as measure_fake
+from scale_runs import containers, create_run, delete_runs, new_name, part_done, succeeded
+from seen import ENDED, BenchError
+from tasks import Json, fan_out, one, read_output
+
+from maze_cluster.layout import Layout
+
+EACH = 10
+"""Tasks of each of the many Runs."""
+DRAIN_SECONDS = 120.0
+TRIES = 3
+"""Small Runs beside a large one."""
+
+
+async def measure_burst(place: Place, layout: Layout, count: int, name: str) -> Round:
+    """So many Runs of container tasks on fake nodes, created as fast as the API server takes them; and as many bare pods."""
+    found = await measure_fake(place, layout, count * EACH, f"{name}.bare")
+    seconds = await measure_at_once(place, containers(EACH, place.image), count)
+    return found | {f"{name}.seconds": seconds, f"{name}.rate": count * EACH / seconds}
+
+
+async def measure_warm_burst(place: Place, count: int, name: str) -> Round:
+    """So many Runs of tiny Python tasks on the real node, and as many bare pods: each Run needs at least one of its own."""
+    found = await measure_bare(place, count, f"{name}.bare")
+    return found | {f"{name}.seconds": await measure_at_once(place, fan_out(EACH), count)}
+
+
+async def measure_at_once(place: Place, tasks: list[Json], count: int) -> float:
+    """Seconds from the first request until all have succeeded.
+
+    Raises:
+        BenchError: one does not.
+    """
+    created = [new_name("many") for _ in range(count)]
+    began = time.time()
+    try:
+        await asyncio.gather(*(create_run(place, name, tasks) for name in created))
+        ended = [(await succeeded(place, name, count * len(tasks))).ended for name in created]
+    finally:
+        await delete_runs(place, [name for name in created if name in place.seen.runs])
+    return max(ended) - began
+
+
+async def measure_stream(place: Place, per_second: float, seconds: float, name: str) -> Round:
+    """Runs of one container task on fake nodes, created at this rate; seconds from the creation of each until its end is seen.
+
+    The backlog are those that have been created for longer than five seconds and have not ended when the last one is created.
+    """
+    count = round(per_second * seconds)
+    created: dict[str, float] = {}
+    tasks = containers(1, place.image)
+    seen = place.seen.runs
+
+    async def create(number: int, began: float) -> None:
+        await asyncio.sleep(max(0.0, began + number / per_second - time.time()))
+        run = new_name("stream")
+        created[run] = time.time()
+        await create_run(place, run, tasks)
+
+    try:
+        began = time.time()
+        await asyncio.gather(*(create(number, began) for number in range(count)))
+        late = time.time() - began - seconds
+        old = [run for run, at in created.items() if at < time.time() - 5]
+        backlog = sum(run not in seen or seen[run].phase not in ENDED for run in old)
+        over = lambda: all(run in seen and seen[run].phase in ENDED for run in created)  # noqa: E731
+        await place.seen.until(over, f"{count} Runs end", DRAIN_SECONDS + seconds)
+        if failed := [run for run in created if seen[run].phase != "Succeeded"]:
+            raise BenchError(f"{len(failed)} of {count} Runs did not succeed: {seen[failed[0]].status}")
+        times = [seen[run].ended - at for run, at in created.items()]
+    finally:
+        await delete_runs(place, [run for run in created if run in seen])
+    cuts = quantiles(times, n=100)
+    return {
+        f"{name}.p50": cuts[49],
+        f"{name}.p99": cuts[98],
+        f"{name}.backlog": float(backlog),
+        f"{name}.late": late,
+        f"{name}.rate": count / (seconds + late),
+    }
+
+
+async def measure_fair_pods(place: Place, count: int, name: str) -> Round:
+    """Seconds until the pod of a small Run runs on a fake node, alone, and while a large Run has pods that wait."""
+
+    async def small() -> float:
+        run, began = new_name("small"), time.time()
+        try:
+            await create_run(place, run, containers(1, place.image))
+            await succeeded(place, run, count)
+            return min(pod.running for pod in place.seen.pods.values() if pod.run == run) - began
+        finally:
+            await delete_runs(place, [run])
+
+    alone = median([await small() for _ in range(TRIES)])
+    large = new_name("large")
+    try:
+        await create_run(place, large, containers(count, place.image))
+        await part_done(place, large, 0.1)
+        beside = await small()
+        busy = place.seen.runs[large].phase not in ENDED
+        await succeeded(place, large, count)
+    finally:
+        await delete_runs(place, [large])
+    if not busy:
+        raise BenchError(f"the Run of {count} pods was over before the small one: take more")
+    return {f"{name}.alone": alone, f"{name}.beside": beside}
+
+
+async def measure_fair_tasks(place: Place, count: int, name: str) -> Round:
+    """Seconds until a small Run's task runs on the real node, alone, and while all pods that a large Run may have are busy."""
+
+    async def small() -> float:
+        run, began = new_name("small"), time.time()
+        try:
+            await create_run(place, run, one())
+            uid = (await succeeded(place, run, count)).uid
+            return await read_output(place, uid, "t", "began") - began
+        finally:
+            await delete_runs(place, [run])
+
+    alone = []
+    for _ in range(TRIES):
+        await place.at_rest()
+        alone.append(await small())
+    large = new_name("large")
+    await place.at_rest()
+    try:
+        await create_run(place, large, fan_out(count))
+        await part_done(place, large, 0.05)
+        beside: list[float] = []
+        while len(beside) < TRIES:
+            taken = await small()
+            if place.seen.runs[large].phase in ENDED:
+                break
+            beside.append(taken)
+        await succeeded(place, large, count)
+    finally:
+        await delete_runs(place, [large])
+    if not beside:
+        raise BenchError(f"the Run of {count} tasks was over before the small one: take more")
+    return {f"{name}.alone": median(alone), f"{name}.beside": max(beside)}

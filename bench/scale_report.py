@@ -1,0 +1,205 @@
+"""The table of `bench/scale.py`. Pure: no I/O. Each part is measured by itself, and so are both sides of each ratio in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from report import COUNT, RATE, SECONDS, Goal, Row, footer, show
+from report import MEMORY as MIB
+
+Json = dict[str, Any]
+KIB = "KiB"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything is measured."""
+
+    tasks: int = 10_000
+    """Of a large Run."""
+    chain: int = 2_000
+    runs: int = 1_000
+    """At once, of ten container tasks each."""
+    warm_runs: int = 50
+    """At once, of ten tiny Python tasks each: these have real pods."""
+    per_second: float = 20.0
+    seconds: float = 300.0
+    """Of a steady stream of Runs."""
+    nodes: int = 20
+    """Fake ones."""
+
+
+SMALL = "the same shape of 100"
+BARE = "{tasks} bare pods there"
+AS_FAST, AS_DEAR = Goal(0.85, of_ratio=True, at_least=True), Goal(1.5, of_ratio=True)
+NONE = Goal(0)
+OBJECT, ETCD = Goal(512 * 1024), Goal(5000.0)
+"""Bytes: of one object, and put into etcd for each task (50 MB for 10,000)."""
+
+
+def _pods(limits: str, title: str) -> tuple[Row, ...]:
+    run, bare = f"pods.{limits}.run", f"pods.{limits}.bare"
+    what = f"{{tasks}} container tasks on fake nodes, {title}"
+    return (
+        Row(f"{what}: pods per second", f"{run}.rate", RATE, f"{bare}.rate", BARE, AS_FAST),
+        Row(f"{what}: bytes put into etcd for each", f"{run}.put", KIB, f"{bare}.put", BARE),
+        Row(f"{what}: of these, Maze's own objects", f"{run}.own_put", KIB),
+        Row(f"{what}: Maze's writes for each", f"{run}.writes", COUNT),
+    )
+
+
+def _shape(shape: str, title: str) -> tuple[Row, ...]:
+    return (
+        Row(f"{title}: tasks per second", f"{shape}.rate", RATE, f"{shape}.small.rate", SMALL),
+        Row(f"{title}: time of a task", f"{shape}.task", SECONDS, f"{shape}.small.task", SMALL, AS_DEAR),
+        Row(
+            f"{title}: CPU of the operator for a task",
+            f"{shape}.operator",
+            SECONDS,
+            f"{shape}.small.operator",
+            SMALL,
+            AS_DEAR,
+        ),
+        Row(
+            f"{title}: bytes put into etcd for a task",
+            f"{shape}.put",
+            KIB,
+            f"{shape}.small.put",
+            SMALL,
+            None if shape == "chain" else ETCD,
+        ),
+        Row(f"{title}: Maze's writes for a task", f"{shape}.writes", COUNT, f"{shape}.small.writes", SMALL),
+        Row(f"{title}: largest object", f"{shape}.largest", KIB, goal=OBJECT),
+        Row(f"{title}: replay of all its events", f"{shape}.replay", SECONDS),
+        Row(f"{title}: numbers of events that are wrong", f"{shape}.replay_wrong", COUNT, goal=NONE),
+    )
+
+
+def _gone(part: str, title: str, seconds: float) -> tuple[Row, ...]:
+    return (
+        Row(f"{title}: until the next task begins", f"{part}.silence", SECONDS, goal=Goal(seconds)),
+        Row(f"{title}: tasks that had not begun", f"{part}.live", COUNT),
+        Row(f"{title}: tasks that ran twice", f"{part}.repeated", COUNT, goal=NONE),
+        Row(f"{title}: tasks that never ran", f"{part}.missing", COUNT, goal=NONE),
+    )
+
+
+ROWS: dict[str, tuple[Row, ...]] = {
+    "pods": (*_pods("lifted", "limits lifted"), *_pods("default", "the scheduler's default limits")),
+    "flat": _shape("flat", "{tasks} tasks, flat"),
+    "layers": _shape("layers", "{tasks} tasks in layers"),
+    "chain": _shape("chain", "chain of {chain}"),
+    "many": (
+        Row(
+            "{runs} Runs of 10 container tasks at once: pods per second",
+            "many.rate",
+            RATE,
+            "many.bare.rate",
+            "as many bare pods",
+        ),
+        Row("{runs} Runs of 10 container tasks at once: all have succeeded", "many.seconds", SECONDS),
+    ),
+    "warm": (
+        Row(
+            "{warm_runs} Runs of 10 tiny tasks at once: all have succeeded",
+            "warm.seconds",
+            SECONDS,
+            "warm.bare.ended",
+            "{warm_runs} bare pods",
+        ),
+    ),
+    "stream": (
+        Row("{per_second} Runs a second for {seconds} s: created → ended, p50", "stream.p50", SECONDS),
+        Row("{per_second} Runs a second for {seconds} s: created → ended, p99", "stream.p99", SECONDS),
+        Row("{per_second} Runs a second for {seconds} s: created per second", "stream.rate", RATE),
+        Row("{per_second} Runs a second for {seconds} s: Runs older than 5 s at the end", "stream.backlog", COUNT),
+    ),
+    "fair": (
+        Row(
+            "1 task beside a Run of {tasks}: created → its code runs",
+            "fair.beside",
+            SECONDS,
+            "fair.alone",
+            "alone",
+            Goal(2),
+        ),
+    ),
+    "fair_pods": (
+        Row(
+            "1 pod beside a Run of {tasks} pods: created → it runs",
+            "fair_pods.beside",
+            SECONDS,
+            "fair_pods.alone",
+            "alone",
+            Goal(2),
+        ),
+    ),
+    "recovery": _gone("recovery", "operator killed in a Run of {tasks}", 10),
+    "standby": (
+        *_gone("standby", "operator hangs in a Run of {tasks}", 15),
+        Row("operator hangs: until another one leads", "standby.leads", SECONDS),
+    ),
+    "memory": (
+        Row("memory of the operator for 1,000 tasks that wait", "memory.waiting", MIB),
+        Row("memory of the operator for 1,000 tasks, at most", "memory.working", MIB),
+        Row("memory of the operator with {tasks} tasks, at most", "memory.most", MIB, "memory.before", "before"),
+    ),
+}
+"""Part -> its rows."""
+FAKE = ("pods", "many", "stream", "fair_pods")
+"""Parts that need fake nodes."""
+
+
+def build_part(measures: Mapping[str, float], sizes: Sizes, machine: Json) -> Json:
+    """What is written as JSON for one part."""
+    return {"sizes": asdict(sizes), "machine": machine, "measures": dict(measures)}
+
+
+def table(parts: Mapping[str, Json], notes: list[str]) -> str:
+    """Markdown; rows that were not measured are left out. `parts`: part -> build_part."""
+    lines = ["| work | Maze | reference | | ratio | goal | |", "|---|---|---|---|---|---|---|"]
+    for part, rows in ROWS.items():
+        if part in parts:
+            lines += [_line(row, parts[part]) for row in rows if row.key in parts[part]["measures"]]
+    last = list(parts.values())[-1:]
+    about = [footer({**one, "rounds": [one], "scale": "one", "notes": notes})[1:] for one in last]
+    return "\n".join([*lines, "", *(about[0] if about else notes)])
+
+
+def _line(row: Row, part: Json) -> str:
+    measures = part["measures"]
+    names = {key: f"{value:,g}" for key, value in part["sizes"].items()}
+    found, reference = measures[row.key], measures.get(row.against)
+    ratio = found / reference if reference else None
+    cells = [row.title.format_map(names), _show(found, row.unit)]
+    cells += ["", ""] if reference is None else [_show(reference, row.unit), row.reference.format_map(names)]
+    cells += ["" if ratio is None else f"{ratio:.2f}", *_goal(row, found, ratio)]
+    return f"| {' | '.join(cells)} |"
+
+
+def _goal(row: Row, found: float, ratio: float | None) -> list[str]:
+    value = ratio if row.goal and row.goal.of_ratio else found
+    if row.goal is None or value is None:
+        return ["", ""]
+    wanted = f"ratio {row.goal.value:g}" if row.goal.of_ratio else _show(row.goal.value, row.unit)
+    return [f"{'≥' if row.goal.at_least else '≤'} {wanted}", "met" if row.goal.is_met(value) else "NOT MET"]
+
+
+def _show(value: float, unit: str) -> str:
+    if unit == KIB:
+        return f"{value / 1024:.1f} KiB"
+    if unit == COUNT:
+        return f"{value:.3g}" if value % 1 else f"{value:.0f}"
+    return show(value, unit)
+
+
+def missed(parts: Mapping[str, Json]) -> list[str]:
+    """Titles of the rows whose goal is not met."""
+    found = []
+    for part, made in parts.items():
+        for row in ROWS[part]:
+            if row.key in made["measures"] and "NOT MET" in (line := _line(row, made)):
+                found.append(line.split(" | ")[0].removeprefix("| "))
+    return found
