@@ -29,7 +29,7 @@ from scale_etcd import Etcd, at_rest
 from scale_many import measure_burst, measure_fair_pods, measure_fair_tasks, measure_stream, measure_warm_burst
 from scale_pods import measure_pods
 from scale_recovery import measure_kill, measure_memory, measure_standby
-from scale_report import FAKE, ROWS, Sizes, build_part, missed, table
+from scale_report import FAKE, GROUPS, ROWS, Sizes, build_part, missed, read_parts, table
 from scale_work import measure_shape
 from seen import BenchError
 
@@ -87,7 +87,6 @@ PARTS: dict[str, Callable[[Bench], Awaitable[Round]]] = {
     "standby": lambda b: measure_standby(b.warm, b.sizes.tasks, "standby"),
 }
 """In this order: first the memory of an operator that has not seen any large Run, if it is new."""
-GROUPS = {"kwok": FAKE, "work": ("flat", "layers", "chain")}
 
 
 def main() -> None:
@@ -122,14 +121,6 @@ def main() -> None:
         sys.exit(f"not measured, or a goal is not met: {'; '.join([*notes, *missed(found)])}")
 
 
-def read_parts(text: str) -> tuple[str, ...]:
-    """Raises argparse.ArgumentTypeError for what is none."""
-    wanted = [part for name in text.split(",") for part in GROUPS.get(name, (name,))]
-    if unknown := set(wanted) - set(PARTS):
-        raise argparse.ArgumentTypeError(f"there is no part {', '.join(sorted(unknown))}")
-    return tuple(part for part in PARTS if part in wanted)
-
-
 def measure(parts: tuple[str, ...], sizes: Sizes) -> tuple[dict[str, Json], list[str]]:
     """Part -> what was measured; what was not, and why."""
     cluster = Cluster()
@@ -148,7 +139,7 @@ async def measure_all(
     notes: list[str] = []
     async with make_places(namespace, store, False, notes) as places:
         bench = await prepare(places, layout, sizes)
-        for part in parts:
+        for part in (one for one in PARTS if one in parts):
             say(f"measuring {part}")
             machine = read_facts()
             try:

@@ -6,11 +6,12 @@ import asyncio
 import time
 import uuid
 
+from cpu import snapshot
 from floor import Place, Round, build_pod, delete_pods
 from scale_etcd import objects, read_etcd
 from scale_runs import LEAST_SECONDS, SECONDS_A_TASK, containers, create_run, delete_runs, new_name, succeeded
 from seen import BenchError
-from tasks import Json
+from tasks import Json, read_cpu
 
 from maze_cluster.kwok import GPU_MEMORY_LABEL, GPU_MEMORY_MIB
 from maze_cluster.layout import Layout
@@ -27,7 +28,10 @@ def build_fake_pod(name: str, image: str) -> Json:
 
 
 async def measure_pods(place: Place, layout: Layout, count: int, name: str) -> Round:
-    """Both, one after the other; pods per second, from the first request until the last one's end is seen."""
+    """Both, one after the other; pods per second, from the first request until the last one's end is seen.
+
+    And CPU seconds of every part of the system for each pod; kwok is one of the others.
+    """
     found = await measure_bare(place, layout, count, f"{name}.bare")
     return found | await measure_run(place, layout, count, f"{name}.run")
 
@@ -37,7 +41,7 @@ async def measure_bare(place: Place, layout: Layout, count: int, name: str) -> R
     prefix = f"bare-{uuid.uuid4().hex[:6]}-"
     made = [f"{prefix}{number}" for number in range(count)]
     pods, path = place.seen.pods, pods_path(place.namespace)
-    before, began = read_etcd(layout), time.time()
+    cpu, before, began = snapshot(), read_etcd(layout), time.time()
     try:
         await asyncio.gather(*(place.kube.post(path, build_fake_pod(one, place.image)) for one in made))
         created = time.time() - began
@@ -46,14 +50,14 @@ async def measure_bare(place: Place, layout: Layout, count: int, name: str) -> R
             f"{count} bare pods end",
             max(LEAST_SECONDS, count * SECONDS_A_TASK),
         )
-        after = read_etcd(layout)
+        after, used = read_etcd(layout), read_cpu(name, cpu, count)
         if any(pods[one].phase == "Failed" for one in made):
             raise BenchError("bare pods failed on fake nodes")
         seconds = max(pods[one].ended for one in made) - began
     finally:
         await delete_pods(place, made)
     rates = {f"{name}.rate": count / seconds, f"{name}.created_rate": count / created}
-    return rates | {f"{name}.put": (after.put - before.put) / count}
+    return rates | used | {f"{name}.put": (after.put - before.put) / count}
 
 
 async def measure_run(place: Place, layout: Layout, count: int, name: str) -> Round:
@@ -61,16 +65,16 @@ async def measure_run(place: Place, layout: Layout, count: int, name: str) -> Ro
     run = new_name("pods")
     writes = await place.at_rest()
     async with objects(place.kube, place.namespace) as ours:
-        before, began = read_etcd(layout), time.time()
+        cpu, before, began = snapshot(), read_etcd(layout), time.time()
         try:
             await create_run(place, run, containers(count, place.image))
             ended = (await succeeded(place, run, count)).ended
-            after = read_etcd(layout)
+            after, used = read_etcd(layout), read_cpu(name, cpu, count)
             settled = await place.writes.settled()
             first = min(pod.added for pod in place.seen.pods.values() if pod.run == run) - began
         finally:
             await delete_runs(place, [run])
-    return {
+    return used | {
         f"{name}.rate": count / (ended - began),
         f"{name}.first_pod": first,
         f"{name}.put": (after.put - before.put) / count,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -150,6 +151,15 @@ ROWS: dict[str, tuple[Row, ...]] = {
 """Part -> its rows."""
 FAKE = ("pods", "many", "stream", "fair_pods")
 """Parts that need fake nodes."""
+GROUPS = {"kwok": FAKE, "work": ("flat", "layers", "chain")}
+
+
+def read_parts(text: str) -> tuple[str, ...]:
+    """Names of parts or groups, with commas. Raises argparse.ArgumentTypeError for what is none."""
+    wanted = [part for name in text.split(",") for part in GROUPS.get(name, (name,))]
+    if unknown := set(wanted) - set(ROWS):
+        raise argparse.ArgumentTypeError(f"there is no part {', '.join(sorted(unknown))}")
+    return tuple(part for part in ROWS if part in wanted)
 
 
 def build_part(measures: Mapping[str, float], sizes: Sizes, machine: Json) -> Json:
