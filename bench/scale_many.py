@@ -8,7 +8,7 @@ from statistics import median, quantiles
 
 from floor import Place, Round, measure_bare
 from scale_pods import measure_bare as measure_fake
-from scale_runs import containers, create_run, delete_runs, new_name, part_done, succeeded
+from scale_runs import LEAST_SECONDS, containers, create_run, delete_runs, new_name, part_done, succeeded
 from seen import ENDED, BenchError
 from tasks import Json, fan_out, one, read_output
 
@@ -90,7 +90,7 @@ async def measure_stream(place: Place, per_second: float, seconds: float, name: 
 
 
 async def measure_fair_pods(place: Place, count: int, name: str) -> Round:
-    """Seconds until the pod of a small Run runs on a fake node, alone, and while a large Run has pods that wait."""
+    """Seconds until the pod of a small Run runs on a fake node: alone, and when a large Run has a twentieth of its pods."""
 
     async def small() -> float:
         run, began = new_name("small"), time.time()
@@ -105,7 +105,9 @@ async def measure_fair_pods(place: Place, count: int, name: str) -> Round:
     large = new_name("large")
     try:
         await create_run(place, large, containers(count, place.image))
-        await part_done(place, large, 0.1)
+        pods = place.seen.pods
+        few = lambda: sum(pod.run == large for pod in pods.values()) >= count / 20  # noqa: E731
+        await place.seen.until(few, f"pods of {large}", LEAST_SECONDS)
         beside = await small()
         busy = place.seen.runs[large].phase not in ENDED
         await succeeded(place, large, count)

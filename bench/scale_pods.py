@@ -71,12 +71,14 @@ async def measure_run(place: Place, layout: Layout, count: int, name: str) -> Ro
             ended = (await succeeded(place, run, count)).ended
             after, used = read_etcd(layout), read_cpu(name, cpu, count)
             settled = await place.writes.settled()
-            first = min(pod.added for pod in place.seen.pods.values() if pod.run == run) - began
+            made = [pod for pod in place.seen.pods.values() if pod.run == run]
         finally:
             await delete_runs(place, [run])
     return used | {
         f"{name}.rate": count / (ended - began),
-        f"{name}.first_pod": first,
+        f"{name}.created_rate": count / (max(pod.added for pod in made) - began),
+        f"{name}.first_pod": min(pod.added for pod in made) - began,
+        f"{name}.told_late": ended - max(pod.ended for pod in made),
         f"{name}.put": (after.put - before.put) / count,
         f"{name}.own_put": ours.put / count,
         f"{name}.largest": ours.largest,
