@@ -107,7 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            store.close()
+            await store.close()
             await operator.close()
             if archive is not None:
                 await archive.close()

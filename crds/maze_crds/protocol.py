@@ -45,7 +45,7 @@ INLINE_LIMIT = 65536
 INLINE_TOTAL = 262144
 """Encoded bytes of all inlined outputs of one Result."""
 RENDERED_LIMIT = 65536
-LEASE_WAIT = 20.0
+LEASE_WAIT = 5.0
 """Seconds after which /v1/lease answers 204 at the latest."""
 DISPLAY_LIMIT = 2000
 """Characters of a readable stand-in for a value that is not JSON."""

@@ -129,7 +129,8 @@ class Kube:
     def __init__(self, configuration: Any, refresher: asyncio.Task[None] | None = None) -> None:
         self._configuration = configuration
         self._rest = RESTClientObject(configuration)
-        self._session: aiohttp.ClientSession = self._rest.pool_manager
+        # That of the REST client looks for a .netrc file at every request.
+        self._session = aiohttp.ClientSession(connector=self._rest.pool_manager.connector, connector_owner=False)
         self._refresher = refresher
 
     @classmethod
@@ -155,6 +156,7 @@ class Kube:
             self._refresher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._refresher
+        await self._session.close()
         await self._rest.close()
 
     async def get(self, path: str, params: Params | None = None) -> Object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from maze_operator.core.assignment import external_holder
 from maze_operator.core.desk import Desk
 from maze_operator.core.effective import shares_pods
 from maze_operator.core.plan import attempts_to_look_up
-from maze_operator.core.values import AttemptId, Facts, RunView
+from maze_operator.core.values import AttemptId, Facts, RunView, Workflow
 
 if TYPE_CHECKING:
     from maze_operator.worker import RunWorker
@@ -31,11 +32,8 @@ async def gather(worker: RunWorker, view: RunView) -> Facts:
     results: dict[AttemptId, Result | None] = {attempt: result for attempt, (result, _) in worker.reports.items()}
     if view.workflow is not None:
         wanted = attempts_to_look_up(view, worker.pods, frozenset(worker.known), worker.cold, said) - results.keys()
-        for attempt in wanted - {worker.being_stored}:
-            task, pod = view.workflow.tasks[attempt.task], worker.pods.get(attempt)
-            if pod is not None and task.container is not None:
-                await engine.logs.keep(worker.uid, attempt, worker.namespace, pod.name)
-            found = await engine.results.find(worker.uid, task, attempt, pod, now)
+        looks = [_look_up(worker, view.workflow, attempt, now) for attempt in wanted - {worker.being_stored}]
+        for attempt, found in await asyncio.gather(*looks):
             if attempt != worker.being_stored:
                 results[attempt] = found
     lost, held = False, external_holder(view.spec, view.status)
@@ -58,6 +56,20 @@ async def gather(worker: RunWorker, view: RunView) -> Facts:
         delivery_problem=worker.delivery_problem,
         slots=said,
     )
+
+
+async def _look_up(
+    worker: RunWorker, workflow: Workflow, attempt: AttemptId, now: datetime
+) -> tuple[AttemptId, Result | None]:
+    """What the attempt has left. A container's log and result are stored now, by us, so only a former operator may have."""
+    engine, task, pod = worker.engine, workflow.tasks[attempt.task], worker.pods.get(attempt)
+    ours = pod is not None and task.container is not None and not worker.cold
+    if pod is not None and task.container is not None:
+        keep = engine.logs.keep(worker.uid, attempt, worker.namespace, pod.name, anew=ours)
+        _, found = await asyncio.gather(keep, engine.results.find(worker.uid, task, attempt, pod, now, anew=ours))
+    else:
+        found = await engine.results.find(worker.uid, task, attempt, pod, now)
+    return attempt, found
 
 
 async def adopt_results(worker: RunWorker, view: RunView) -> None:

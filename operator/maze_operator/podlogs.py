@@ -35,22 +35,25 @@ class PodLogs:
         self._reading: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
 
-    async def keep(self, run_uid: str, attempt: AttemptId, namespace: str, pod: str, shared: bool = False) -> None:
+    async def keep(
+        self, run_uid: str, attempt: AttemptId, namespace: str, pod: str, shared: bool = False, anew: bool = False
+    ) -> None:
         """Store what the pod printed for the attempt, unless that is stored already. shared: it served others, too.
+        anew: it is not stored yet.
 
         Returns after PATIENCE at the latest, and goes on behind. Never raises: what can't be had is told in our log.
         """
         key = names.log_key(run_uid, attempt.task, attempt.attempt)
         if key not in self._reading:
             marker = names.log_marker(attempt.task, attempt.attempt) if shared else None
-            self._reading[key] = self._spawn(self._keep(key, namespace, pod, marker))
+            self._reading[key] = self._spawn(self._keep(key, namespace, pod, marker, anew))
             self._reading[key].add_done_callback(lambda _: self._reading.pop(key, None))
         await asyncio.wait({self._reading[key]}, timeout=PATIENCE)
 
-    async def _keep(self, key: str, namespace: str, pod: str, marker: str | None) -> None:
+    async def _keep(self, key: str, namespace: str, pod: str, marker: str | None, anew: bool) -> None:
         try:
             async with self._slots, asyncio.timeout(LONGEST):
-                if not await self._store.exists(key):
+                if anew or not await self._store.exists(key):
                     printed = await self._read(namespace, pod)
                     await self._store.put(key, printed if marker is None else cut(printed, marker))
         except KubeError as error:

@@ -57,9 +57,15 @@ class Results:
         if remember:
             self.remember(run_uid, attempt, result)
 
-    async def find(self, run_uid: str, task: Task, attempt: AttemptId, pod: PodView | None, now: Any) -> Result | None:
-        """The result an attempt has left: in the store, or in the termination message of a container that ended well."""
-        result = await self.get(run_uid, attempt)
+    async def find(
+        self, run_uid: str, task: Task, attempt: AttemptId, pod: PodView | None, now: Any, anew: bool = False
+    ) -> Result | None:
+        """The result an attempt has left: in the store, or in the termination message of a container that ended well.
+
+        anew: nobody but this process can have stored it.
+        """
+        known = names.result_key(run_uid, attempt.task, attempt.attempt) in self._young
+        result = await self.get(run_uid, attempt) if known or not anew else None
         if result is None and task.container is not None and pod is not None and pod.ended and pod.ended.succeeded:
             started = format_time(pod.running_since or now)
             result = container_result(pod.ended, list(task.outputs or ()), started, format_time(now))

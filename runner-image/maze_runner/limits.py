@@ -33,7 +33,11 @@ PICKLE_PROTOCOL = 5
 """The newest that every supported Python reads."""
 
 CONNECT_TIMEOUT = 60.0
-"""Also between two reads: the operator may think for 20 s about a report."""
+"""Also between two reads."""
+OPERATOR_TIMEOUT = 4.0
+"""An operator that does not answer in time may hang, and another one have taken its place. To ask again does no harm."""
+LEASE_TIMEOUT = 9.0
+"""The same where the operator waits for up to 5 s for something to do (LEASE_WAIT of the protocol)."""
 BACKOFF_FIRST = 0.1
 BACKOFF_LAST = 5.0
 RETRY_AFTER_LAST = 60.0

@@ -6,7 +6,7 @@ import json
 import sys
 
 from maze_runner.backoff import is_transient
-from maze_runner.limits import CALL_AGAIN_LAST, CONNECT_TIMEOUT, HOLDING_TIMEOUT
+from maze_runner.limits import CALL_AGAIN_LAST, HOLDING_TIMEOUT, LEASE_TIMEOUT, OPERATOR_TIMEOUT
 from maze_runner.retry import retry
 from maze_runner.warmup import warm_up
 from maze_runner.wire import HttpError
@@ -57,7 +57,7 @@ class Operator:
         """A protocol.Lease, however long it takes; None when there is nothing for this pod any more."""
         try:
             while True:
-                found = self._post("asking for work", "/v1/lease", {}, waiting=warm_up)
+                found = self._post("asking for work", "/v1/lease", {}, LEASE_TIMEOUT, waiting=warm_up)
                 if found:
                     return found
         except NotOurs:
@@ -77,7 +77,7 @@ class Operator:
     def hold(self, lease: Json) -> bool:
         """Say once, quickly, that the attempt is being worked on. False: it was not heard."""
         try:
-            self._call("/v1/holding", {"task": lease["task"], "attempt": lease["attempt"]}, timeout=HOLDING_TIMEOUT)
+            self._call("/v1/holding", {"task": lease["task"], "attempt": lease["attempt"]}, HOLDING_TIMEOUT)
         except HttpError as error:
             if error.status == 409:
                 raise NotOurs(str(error)) from error
@@ -91,9 +91,18 @@ class Operator:
     def hang_up(self) -> None:
         self._connections.drop(self._url)
 
-    def _post(self, what: str, path: str, extra: Json, waiting: Optional[Callable[[Any], None]] = None) -> Json:
+    def _post(
+        self,
+        what: str,
+        path: str,
+        extra: Json,
+        timeout: float = OPERATOR_TIMEOUT,
+        waiting: Optional[Callable[[Any], None]] = None,
+    ) -> Json:
         try:
-            return retry(what, lambda: self._call(path, extra, waiting), final=_is_final, longest=CALL_AGAIN_LAST)
+            return retry(
+                what, lambda: self._call(path, extra, timeout, waiting), final=_is_final, longest=CALL_AGAIN_LAST
+            )
         except HttpError as error:
             if error.status == 409:
                 raise NotOurs(str(error)) from error
@@ -103,8 +112,8 @@ class Operator:
         self,
         path: str,
         extra: Json,
+        timeout: float,
         waiting: Optional[Callable[[Any], None]] = None,
-        timeout: float = CONNECT_TIMEOUT,
     ) -> Json:
         body = json.dumps({**self._pod, **extra}, ensure_ascii=False).encode("utf-8")
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}

@@ -30,7 +30,7 @@ async def operator(store: ObjectStore) -> AsyncIterator[Operator]:
         await made.stop()
     for run in made.runs.values():
         await made.store.delete_prefix(names.run_prefix(run["metadata"]["uid"]))
-    made.store.close()
+    await made.store.close()
 
 
 async def test_events_arrive_once_and_in_order_where_the_sink_takes_them(operator: Operator) -> None:

@@ -140,7 +140,7 @@ def test_the_pod_of_a_process(groups: str) -> None:
 
 
 def test_the_table_has_ratios_goals_and_what_was_not_measured() -> None:
-    run, bare = "pods__lifted__run__rate", "pods__lifted__bare__rate"
+    run, bare = "pods__run__rate", "pods__bare__rate"
     parts = {"pods": part(**{run: 80.0, bare: 100.0}), "flat": part(flat__largest=512 * 1024.0, flat__replay_wrong=0.0)}
     text = table(parts, ["Not measured: chain: why"])
     first, largest, wrong = text.splitlines()[2:5]
