@@ -41,6 +41,7 @@ from maze_io.store import ObjectStore
 from own_api import own_namespace
 
 RESULTS = Path(__file__).with_name("scale_results.json")
+WARM_UP = 50
 QUICK = Sizes(tasks=300, chain=100, runs=20, warm_runs=5, seconds=10, nodes=5)
 Json = dict[str, Any]
 
@@ -56,12 +57,14 @@ class Bench:
     rest: Etcd
 
 
-async def pods(bench: Bench) -> Round:
-    place, layout, count = bench.cold, bench.layout, bench.sizes.tasks
-    await measure_pods(place, layout, min(count, 50), "warm")
-    found = await measure_pods(place, layout, count, "pods.lifted")
-    with scheduler_limits(layout, *DEFAULT_LIMITS):
-        return found | await measure_pods(place, layout, count, "pods.default")
+async def pods(bench: Bench, name: str) -> Round:
+    await measure_pods(bench.cold, bench.layout, min(bench.sizes.tasks, WARM_UP), "warm")
+    return await measure_pods(bench.cold, bench.layout, bench.sizes.tasks, name)
+
+
+async def pods_default(bench: Bench, name: str) -> Round:
+    with scheduler_limits(bench.layout, *DEFAULT_LIMITS):
+        return await pods(bench, name)
 
 
 def shape(name: str) -> Callable[[Bench], Awaitable[Round]]:
@@ -74,7 +77,8 @@ def shape(name: str) -> Callable[[Bench], Awaitable[Round]]:
 
 PARTS: dict[str, Callable[[Bench], Awaitable[Round]]] = {
     "memory": lambda b: measure_memory(b.warm, b.sizes.tasks, "memory"),
-    "pods": pods,
+    "pods": lambda b: pods(b, "pods"),
+    "pods_default": lambda b: pods_default(b, "pods_default"),
     "fair_pods": lambda b: measure_fair_pods(b.cold, b.sizes.tasks, "fair_pods"),
     "stream": lambda b: measure_stream(b.cold, b.sizes.per_second, b.sizes.seconds, "stream"),
     "many": lambda b: measure_burst(b.cold, b.layout, b.sizes.runs, "many"),

@@ -21,7 +21,7 @@ from maze_io.kube import Kube, KubeError, pods_path, resource_path
 
 LABEL = "app.kubernetes.io/name=maze-operator"
 LEASE = resource_path("coordination.k8s.io/v1", "leases", SYSTEM, OPERATOR)
-SCALE = resource_path("apps/v1", "deployments", SYSTEM, OPERATOR)
+DEPLOYMENT = resource_path("apps/v1", "deployments", SYSTEM, OPERATOR)
 SECONDS = 120.0
 PAUSE = 0.1
 Json = dict[str, Any]
@@ -87,32 +87,29 @@ async def until(holds: Callable[[], Awaitable[bool]], what: str, seconds: float 
 
 @asynccontextmanager
 async def standby(kube: Kube) -> AsyncIterator[None]:
-    """Two operators for as long as the block lasts, and one that leads after it."""
+    """At least two operators for as long as the block lasts, and after it as many as there were."""
+    replicas = (await kube.get(DEPLOYMENT))["spec"]["replicas"]
     try:
-        await _scale(kube, 2)
-        await until(_two, "two operators run")
+        await _scale(kube, max(2, replicas))
         yield
     finally:
-        await _scale(kube, 1)
-        await settled(kube)
-
-
-async def _two() -> bool:
-    return len(processes()) == 2
+        await _scale(kube, replicas)
 
 
 async def _scale(kube: Kube, replicas: int) -> None:
-    await kube.patch(SCALE, {"spec": {"replicas": replicas}})
+    await kube.patch(DEPLOYMENT, {"spec": {"replicas": replicas}})
+    await settled(kube)
 
 
 async def settled(kube: Kube) -> None:
-    """Returns when there is one operator again, which is ready."""
+    """Returns when all operators run, and one of them is ready: the one that leads."""
 
-    async def alone() -> bool:
+    async def holds() -> bool:
+        wanted = (await kube.get(DEPLOYMENT))["spec"]["replicas"]
         pods = (await kube.get(pods_path(SYSTEM), {"labelSelector": LABEL}))["items"]
-        return len(pods) == 1 and is_ready(pods[0]) and len(processes()) == 1
+        return len(pods) == len(processes()) == wanted and any(is_ready(pod) for pod in pods)
 
-    await until(alone, "there is one operator, which is ready")
+    await until(holds, "all operators run, and one is ready")
 
 
 def is_ready(pod: Json) -> bool:

@@ -40,14 +40,17 @@ OBJECT, ETCD = Goal(512 * 1024), Goal(5000.0)
 """Bytes: of one object, and put into etcd for each task (50 MB for 10,000)."""
 
 
-def _pods(limits: str, title: str) -> tuple[Row, ...]:
-    run, bare = f"pods.{limits}.run", f"pods.{limits}.bare"
+def _pods(part: str, title: str) -> tuple[Row, ...]:
+    run, bare = f"{part}.run", f"{part}.bare"
     what = f"{{tasks}} container tasks on fake nodes, {title}"
     return (
         Row(f"{what}: pods per second", f"{run}.rate", RATE, f"{bare}.rate", BARE, AS_FAST),
         Row(f"{what}: bytes put into etcd for each", f"{run}.put", KIB, f"{bare}.put", BARE),
         Row(f"{what}: of these, Maze's own objects", f"{run}.own_put", KIB),
         Row(f"{what}: Maze's writes for each", f"{run}.writes", COUNT),
+        Row(f"{what}: CPU of the operator for each", f"{run}.cpu.operator", SECONDS),
+        Row(f"{what}: CPU of the whole system for each", f"{run}.cpu.all", SECONDS, f"{bare}.cpu.all", BARE),
+        Row(f"{what}: its last pod has ended → it has", f"{run}.told_late", SECONDS),
     )
 
 
@@ -88,7 +91,8 @@ def _gone(part: str, title: str, seconds: float) -> tuple[Row, ...]:
 
 
 ROWS: dict[str, tuple[Row, ...]] = {
-    "pods": (*_pods("lifted", "limits lifted"), *_pods("default", "the scheduler's default limits")),
+    "pods": _pods("pods", "limits lifted"),
+    "pods_default": _pods("pods_default", "the scheduler's default limits"),
     "flat": _shape("flat", "{tasks} tasks, flat"),
     "layers": _shape("layers", "{tasks} tasks in layers"),
     "chain": _shape("chain", "chain of {chain}"),
@@ -149,7 +153,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
     ),
 }
 """Part -> its rows."""
-FAKE = ("pods", "many", "stream", "fair_pods")
+FAKE = ("pods", "pods_default", "many", "stream", "fair_pods")
 """Parts that need fake nodes."""
 GROUPS = {"kwok": FAKE, "work": ("flat", "layers", "chain")}
 
