@@ -1,0 +1,64 @@
+"""The Run that is under way when something is done to the cluster: tasks in shared pods, a chain, and a container.
+
+A part of its tasks ends at once. The others come to the recorder's gate, so that the Run cannot end before the fault.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recorder import Recorder
+
+from cluster import Cluster, awaited, python
+from test_runs import runner_image
+
+Json = dict[str, Any]
+SHORT = 24
+FREE = 5
+"""So many of the short tasks do not wait at the gate."""
+CHAIN = 4
+PARALLEL = 8
+TASKS = SHORT + CHAIN + 1
+TELL = """
+import json, os, urllib.request, uuid
+def work(p):
+    token = uuid.uuid4().hex
+    def tell(what):
+        request = urllib.request.Request("/".join((p["url"], what, p["name"], token)), method="POST")
+        urllib.request.urlopen(request, timeout=150).close()
+    tell("start")
+    if p["held"]:
+        tell("gate")
+    tell("end")
+    return {"n": p.get("n", 0) + 1}
+"""
+IN_CONTAINER = TELL + '\njson.dump(work(json.loads(os.environ["MAZE_INPUTS"])), open("/dev/termination-log", "w"))'
+
+
+def start(cluster: Cluster, recorder: Recorder, **spec: Any) -> str:
+    """Returns when some tasks have ended and others wait at the gate, the container's among them; the Run's name."""
+    name = cluster.run(*tasks(cluster, recorder), parallelism=PARALLEL, **spec)
+
+    def in_the_middle(run: Json) -> bool:
+        return bool(run.get("status", {}).get("counts", {}).get("succeeded", 0) >= 3)
+
+    cluster.await_run(name, in_the_middle, 60)
+    awaited(recorder.waiting, lambda seen: "box" in seen and len(seen) >= 3, 60)
+    return name
+
+
+def tasks(cluster: Cluster, recorder: Recorder) -> list[Json]:
+    made = [python(f"t{n}", TELL, inputs=_inputs(recorder, f"t{n}", n >= FREE)) for n in range(SHORT)]
+    for n in range(CHAIN):
+        inputs = _inputs(recorder, f"c{n}", n > 0)
+        upstream = [f"c{n - 1}"] if n else []
+        if n:
+            inputs["n"] = {"from": f"c{n - 1}.output.n"}
+        made.append(python(f"c{n}", TELL, inputs=inputs, dependsOn=upstream, priority=2))
+    command = ["python3", "-c", IN_CONTAINER]
+    box = {"name": "box", "container": {"image": runner_image(cluster), "command": command}, "priority": 1}
+    return [*made, {**box, "inputs": _inputs(recorder, "box", True)}]
+
+
+def _inputs(recorder: Recorder, name: str, held: bool) -> Json:
+    return {"url": {"value": recorder.url}, "name": {"value": name}, "held": {"value": held}}
