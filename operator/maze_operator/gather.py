@@ -13,7 +13,7 @@ from maze_operator.core.assignment import external_holder
 from maze_operator.core.desk import Desk
 from maze_operator.core.effective import shares_pods
 from maze_operator.core.plan import attempts_to_look_up
-from maze_operator.core.values import AttemptId, Facts, RunView, Workflow
+from maze_operator.core.values import AttemptId, Facts, RunView, Shape, Workflow
 
 if TYPE_CHECKING:
     from maze_operator.worker import RunWorker
@@ -24,7 +24,7 @@ async def gather(worker: RunWorker, view: RunView) -> Facts:
     engine, slots = worker.engine, worker.slots
     now = datetime.now(UTC)
     spares = (
-        {shape.key: engine.spares.available(view.namespace, shape) for shape in view.shapes.all()}
+        {shape.key: _spares_for(worker, view.namespace, shape) for shape in view.shapes.all()}
         if view.shapes and not view.queue  # a spare is in no queue
         else {}
     )
@@ -56,6 +56,12 @@ async def gather(worker: RunWorker, view: RunView) -> Facts:
         delivery_problem=worker.delivery_problem,
         slots=said,
     )
+
+
+def _spares_for(worker: RunWorker, namespace: str, shape: Shape) -> int:
+    """How many the Run may have: the last one is for a Run that has no pod yet."""
+    available = worker.engine.spares.available(namespace, shape)
+    return max(available - 1, 0 if worker.slots.living else min(available, 1))
 
 
 async def _look_up(

@@ -66,6 +66,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> tuple[Settings, Sh
         pods_starting=int(_number(environ, "MAZE_PODS_STARTING", 8)),
         pods_starting_total=int(_number(environ, "MAZE_PODS_STARTING_TOTAL", 64)),
         pods_per_run=int(_number(environ, "MAZE_PODS_PER_RUN", 100)),
+        pods_waiting=int(_number(environ, "MAZE_PODS_WAITING", 100)),
         spares=_spares(environ.get("MAZE_SPARE_PODS", "")),
     )
     key = _required(environ, "MAZE_RUNNER_HMAC_KEY").encode()

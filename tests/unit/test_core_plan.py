@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from builders import SETTINGS, at, container_task, failed, pod, python_task, run_view, succeeded, workflow
+from builders import SETTINGS, at, container_task, failed, pod, python_task, run_view, shared_task, succeeded, workflow
 from maze_crds.protocol import Result
 from maze_crds.run import Cause, DesiredState, RunPhase, RunStatus, TaskPhase
 from maze_crds.workflow import WorkflowSpec
@@ -196,6 +197,22 @@ def test_parallelism_and_priority_decide_who_starts() -> None:
     assert created(story.step()) == ["high", "mid"]
     assert story.task("low").reason == "ParallelismLimit"
     assert created(story.step(1, results={"high": succeeded()})) == ["low"]
+
+
+def test_few_pods_of_a_run_wait_for_a_node_at_once() -> None:
+    """A third one is made when one of two has found its node; tasks that share pods wait for nobody."""
+    spec = workflow(*(container_task(f"t{n}") for n in range(4)), shared_task("s"))
+    few = replace(SETTINGS, pods_waiting=2)
+    first = plan(run_view(spec), {}, Facts(), at(0), few)
+    assert created(first) == ["t0", "t1"]
+    reasons = {task.name: task.reason for task in first.status.tasks}
+    assert reasons == {"t0": "PodStarting", "t1": "PodStarting", "s": "WaitingForPod"} | dict.fromkeys(
+        ["t2", "t3"], "WaitingForPod"
+    )
+    pods = {each.attempt_id: each for each in (pod("t0", node="10.0.0.1"), pod("t1"))}
+    known = Facts(known=frozenset(pods))
+    assert created(plan(run_view(spec, first.status), pods, known, at(1), few)) == ["t2"]
+    assert created(plan(run_view(spec, first.status), {}, Facts(), at(1), few)) == ["t0", "t1"]
 
 
 def test_cancel_ends_everything_and_deletes_live_pods_at_once() -> None:

@@ -1,21 +1,36 @@
-"""Which ready tasks start now: higher priority first, then the order of the workflow, up to the parallelism."""
+"""Which ready tasks start now: higher priority first, then the order of the workflow, up to the parallelism.
+
+Tasks with pods of their own start only while few pods of the Run wait for a node: the scheduler takes pods in the order they
+come, so a large Run would keep all others waiting.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from maze_crds.run import TaskPhase, TaskStatus
 from maze_operator.core.values import Workflow
 
+NO_POD_FREE = "WaitingForPod"
+"""Reason of a task that starts when a pod is free for it, or may be made. One for all, so that it does not come and go."""
 ACTIVE = frozenset({TaskPhase.STARTING, TaskPhase.RUNNING})
 LOST = frozenset({TaskPhase.FAILED, TaskPhase.SKIPPED, TaskPhase.CANCELLED})
 
 
 def choose_admitted(
-    workflow: Workflow, tasks: Mapping[str, TaskStatus], parallelism: int | None, suspended: bool, now: datetime
+    workflow: Workflow,
+    tasks: Mapping[str, TaskStatus],
+    parallelism: int | None,
+    suspended: bool,
+    now: datetime,
+    has_own_pod: Callable[[str], bool] = lambda _: False,
+    own_pods: int = 0,
 ) -> tuple[Sequence[str], Mapping[str, str]]:
-    """Names to start, and for every task that stays pending the one reason why."""
+    """Names to start, and for every task that stays pending the one reason why.
+
+    has_own_pod: whether attempts of the task have pods of their own; own_pods: so many of these may start now.
+    """
     ready: list[str] = []
     reasons: dict[str, str] = {}
     pending = [(name, status) for name, status in tasks.items() if status.phase == TaskPhase.PENDING]
@@ -32,8 +47,17 @@ def choose_admitted(
     ready.sort(key=lambda name: -workflow.tasks[name].priority)
     active = sum(1 for status in tasks.values() if status.phase in ACTIVE)
     room = len(ready) if parallelism is None else max(0, parallelism - active)
-    reasons.update((name, "ParallelismLimit") for name in ready[room:])
-    return ready[:room], reasons
+    admitted: list[str] = []
+    for name in ready:
+        own = has_own_pod(name)
+        if len(admitted) >= room:
+            reasons[name] = "ParallelismLimit"
+        elif own and own_pods <= 0:
+            reasons[name] = NO_POD_FREE
+        else:
+            own_pods -= own
+            admitted.append(name)
+    return admitted, reasons
 
 
 def choose_skipped(workflow: Workflow, tasks: Mapping[str, TaskStatus]) -> Mapping[str, str]:

@@ -165,7 +165,15 @@ def _cut(step: Step) -> None:
 def _admit(step: Step) -> None:
     suspended = step.run.spec.desired_state == DesiredState.SUSPENDED
     parallelism = step.run.spec.parallelism or step.workflow.spec.parallelism
-    admitted, reasons = choose_admitted(step.workflow, step.ledger.tasks, parallelism, suspended, step.now)
+    admitted, reasons = choose_admitted(
+        step.workflow,
+        step.ledger.tasks,
+        parallelism,
+        suspended,
+        step.now,
+        lambda name: step.shape(name) is None,
+        step.settings.pods_waiting - _waiting_pods(step),
+    )
     for name in admitted:
         step.ledger.admit(name)
         if step.shape(name) is None:
@@ -176,6 +184,17 @@ def _admit(step: Step) -> None:
         retry_time = step.ledger.tasks[name].retry_time
         if reason == "RetryBackoff" and retry_time is not None:
             step.wake_in((retry_time - step.now).total_seconds())
+
+
+def _waiting_pods(step: Step) -> int:
+    """Pods of one attempt each that no node has yet, and those that are about to be made."""
+    unplaced = sum(pod.node is None for pod in step.pods.values() if pod.ended is None)
+    made = (
+        AttemptId(name, task.attempt) in step.pods
+        for name, task in step.ledger.tasks.items()
+        if task.phase == TaskPhase.STARTING and step.shape(name) is None
+    )
+    return unplaced + sum(not each for each in made)
 
 
 def _exiting(step: Step) -> bool:

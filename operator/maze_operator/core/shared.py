@@ -11,14 +11,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from maze_crds.run import Cause, TaskPhase
-from maze_operator.core.admission import ACTIVE
+from maze_operator.core.admission import ACTIVE, NO_POD_FREE
 from maze_operator.core.diagnosis import diagnose_ended, failure
 from maze_operator.core.slots import ShapePlan, plan_shape
 from maze_operator.core.step import Step
 from maze_operator.core.values import AttemptId, CreateSlot, Happened, Hold, Shape, Slots
 
-NO_POD_FREE = "WaitingForPod"
-"""Reason of a task that starts when a pod of its Run is free for it. One for all, so that it does not come and go with pods."""
 LEASE_LOST = "the pod that had the task does not know of it any more"
 
 

@@ -79,6 +79,8 @@ class Settings:
     """So many of those pods of all Runs."""
     pods_per_run: int = 100
     """So many of them a Run may have."""
+    pods_waiting: int = 100
+    """So many pods of one attempt each a Run may have that no node has yet."""
     spares: tuple[SpareKind, ...] = ()
     undelivered_retention: float = 86400.0
     """An ended Run that is to be deleted waits this long for its events to be delivered."""
