@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 CLONE_NEWNS = 0x20000
@@ -31,10 +32,13 @@ def fill(folder: str, scratch: Path) -> None:
     _exhaust(scratch)
 
 
-def free(folder: str, scratch: Path) -> None:
-    for target in (folder, str(scratch)):
-        _must(LIBC.umount2(target.encode(), MNT_DETACH), target)
-    scratch.rmdir()
+def free(folder: str, scratch: Path, mounted: Mapping[str, str]) -> None:
+    """Also what `fill` has left half done. mounted: the kind of file system that is mounted last, by folder."""
+    for target, kind in ((folder, "overlay"), (str(scratch), "tmpfs")):
+        if mounted.get(target) == kind:
+            _must(LIBC.umount2(target.encode(), MNT_DETACH), target)
+    if scratch.is_dir():
+        scratch.rmdir()
 
 
 def _exhaust(scratch: Path) -> None:
@@ -63,9 +67,13 @@ def _must(code: int, what: str) -> None:
 
 def main() -> None:
     what, pid, folder, scratch = sys.argv[1:]
+    mounts = [line.split() for line in Path(f"/proc/{pid}/mounts").read_text().splitlines()]
     with open(f"/proc/{pid}/ns/mnt") as namespace:
         _must(LIBC.setns(namespace.fileno(), CLONE_NEWNS), "setns")
-    {"fill": fill, "free": free}[what](folder, Path(scratch))
+    if what == "fill":
+        fill(folder, Path(scratch))
+    else:
+        free(folder, Path(scratch), {words[1]: words[2] for words in mounts})
 
 
 if __name__ == "__main__":

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from invariants import living_pods
 from kubernetes.client import ApiException
+from recorder import recording
 from stage import Stage
 
 from cluster import Cluster, awaited
-from own_api import own_namespace
 
 PODS = 3
 RETRY = {"infrastructure": 20, "backoffSeconds": 0.2, "maxBackoffSeconds": 1}
@@ -26,21 +28,34 @@ def test_pods_deleted(stage: Stage) -> None:
 
 
 def test_namespace_deleted(stage: Stage) -> None:
-    """Of one Run. Another one does not notice, and nothing keeps the namespace."""
+    """With a Run in it. Another one does not notice, and nothing keeps the namespace."""
     operator = stage.machine.running("operator")
-    with own_namespace() as namespace:
-        elsewhere = Cluster(namespace)
+    with namespace(stage.cluster) as name, recording() as recorder:
+        elsewhere = Cluster(name)
         try:
-            gone = Stage(elsewhere, stage.recorder, stage.machine).work()
-            elsewhere.core.delete_namespace(namespace)
-            name = stage.work()
-            stage.recorder.open()
-            stage.require(name)
-            awaited(lambda: namespace_exists(stage.cluster, namespace), lambda there: not there, 45)
+            Stage(elsewhere, recorder, stage.machine).work()
         finally:
             elsewhere.close()
-    assert gone
+        other = stage.work()
+        stage.cluster.core.delete_namespace(name)
+        recorder.open()
+        stage.recorder.open()
+        stage.require_undisturbed(other)
+        awaited(lambda: namespace_exists(stage.cluster, name), lambda there: not there, 45)
     assert stage.machine.running("operator") == operator
+
+
+@contextmanager
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A new one, which may be gone when the block ends."""
+    name = f"test-{uuid.uuid4().hex[:10]}"
+    cluster.core.create_namespace({"metadata": {"name": name}})
+    try:
+        awaited(lambda: cluster.core.list_namespaced_service_account(name).items, bool, 30)
+        yield name
+    finally:
+        if namespace_exists(cluster, name):
+            cluster.core.delete_namespace(name)
 
 
 def namespace_exists(cluster: Cluster, name: str) -> bool:

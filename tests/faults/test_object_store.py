@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import subprocess
 import sys
 import uuid
@@ -10,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 from stage import Stage
 
 from maze_io.store import ObjectStore, StoreError, StoreSettings
@@ -18,6 +21,9 @@ from own_api import cluster_env
 DISK = Path(__file__).with_name("disk.py")
 BUCKET = "/data/maze"
 SCRATCH = "/tmp/test-full"
+SILENT_SECONDS = 5
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
 
 
 @pytest.fixture
@@ -32,7 +38,7 @@ def store() -> Iterator[ObjectStore]:
 
 def refusal(store: ObjectStore) -> str:
     """What the store says to a write; empty: it has been written."""
-    key = f"test-{uuid.uuid4().hex}"
+    key = f"runs/test-{uuid.uuid4().hex}"
     try:
         store.put(key, b"x")
     except StoreError as error:
@@ -45,8 +51,8 @@ def refusal(store: ObjectStore) -> str:
 def full_disk(pid: int) -> Iterator[None]:
     """Of the object store."""
     command = [sys.executable, str(DISK)]
-    subprocess.run([*command, "fill", str(pid), BUCKET, SCRATCH], check=True, timeout=20)
     try:
+        subprocess.run([*command, "fill", str(pid), BUCKET, SCRATCH], check=True, timeout=20)
         yield
     finally:
         if Path(f"/proc/{pid}").exists():
@@ -56,21 +62,27 @@ def full_disk(pid: int) -> Iterator[None]:
 @contextmanager
 def broken_folder(bucket: Path) -> Iterator[None]:
     """The folder of all that Runs write is a link that goes round in a circle: reads and writes get 500."""
-    runs = bucket / "runs"
-    aside = runs.with_name("runs.aside")
-    runs.rename(aside)
+    runs, circle = bucket / "runs", bucket / "test-circle"
+    circle.symlink_to(runs.name)
+    exchange(runs, circle)
     try:
-        runs.symlink_to("runs")
         yield
     finally:
-        runs.unlink(missing_ok=True)
-        aside.rename(runs)
+        exchange(runs, circle)
+        circle.unlink()
+
+
+def exchange(one: Path, other: Path) -> None:
+    """At once: there is no moment without either."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE):
+        raise OSError(ctypes.get_errno(), f"{one} and {other} can't be exchanged")
 
 
 def test_disk_full(stage: Stage, store: ObjectStore) -> None:
     name = stage.work()
     with full_disk(stage.machine.running("s3")):
-        assert "507" in refusal(store) or "space" in refusal(store)
+        assert "No space left" in refusal(store)
         stage.let_some_end()
     assert refusal(store) == ""
     stage.require_success(name)
@@ -79,14 +91,17 @@ def test_disk_full(stage: Stage, store: ObjectStore) -> None:
 def test_answers_500(stage: Stage, store: ObjectStore) -> None:
     name = stage.work()
     with broken_folder(stage.machine.layout.s3 / "maze"):
+        assert "internal error" in refusal(store)
         stage.let_some_end()
     stage.require_success(name)
 
 
-def test_silent(stage: Stage) -> None:
+def test_silent(stage: Stage, store: ObjectStore) -> None:
     name = stage.work()
     with stage.machine.silent("s3"):
         stage.let_some_end()
+        with pytest.raises(requests.ReadTimeout):
+            requests.get(f"{store.settings.endpoint}/health", timeout=SILENT_SECONDS)
     stage.require_success(name)
 
 
