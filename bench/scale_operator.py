@@ -112,6 +112,19 @@ async def settled(kube: Kube) -> None:
     await until(holds, "all operators run, and one is ready")
 
 
+async def renew(kube: Kube) -> None:
+    """Operators that have seen no Run yet: their memory is what they need, and not what they once needed."""
+    old = processes()
+    for pod in (await kube.get(pods_path(SYSTEM), {"labelSelector": LABEL}))["items"]:
+        await kube.delete(pods_path(SYSTEM, pod["metadata"]["name"]))
+
+    async def gone() -> bool:
+        return old.keys().isdisjoint(processes())
+
+    await until(gone, "the operators are gone")
+    await settled(kube)
+
+
 def is_ready(pod: Json) -> bool:
     conditions = pod["status"].get("conditions") or ()
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)

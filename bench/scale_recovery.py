@@ -17,10 +17,11 @@ from itertools import pairwise
 from typing import Any
 
 from floor import Place, Round
-from scale_operator import is_ready, leader, memory, sampled, settled, standby, stopped, until
-from scale_runs import LEAST_SECONDS, create_run, delete_runs, new_name, part_done, succeeded
+from scale_operator import is_ready, leader, memory, renew, sampled, settled, standby, stopped, until
+from scale_runs import INLINE, LEAST_SECONDS, create_run, delete_runs, new_name, part_done, succeeded
 from seen import ENDED, BenchError
 from tasks import fan_out, task
+from tasks import measure_run as measure_tasks
 
 from maze_crds.run import DesiredState
 from maze_io.kube import KubeError, pods_path, resource_path, runs_path
@@ -172,7 +173,11 @@ def _total(place: Place, run: str) -> int:
 
 
 async def measure_memory(place: Place, count: int, name: str) -> Round:
-    """Of the operator that leads: bytes before, with so many live tasks that wait, and the most until they have ended."""
+    """Of an operator that has just had a small Run: bytes before, with so many live tasks that wait, and the most until they
+    have ended; of the latter two, what comes to it for a thousand tasks.
+    """
+    await renew(place.kube)
+    await measure_tasks(place, fan_out(INLINE), "warm")
     await place.at_rest()
     pid, run = await leader(place.kube), new_name("memory")
     before = memory(pid)
