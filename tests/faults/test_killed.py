@@ -6,6 +6,13 @@ import pytest
 from stage import Stage
 
 
+def test_nothing_killed(stage: Stage) -> None:
+    """What the others see without their fault."""
+    name = stage.work()
+    stage.recorder.open()
+    stage.require_undisturbed(name)
+
+
 def test_operator_killed(stage: Stage) -> None:
     name = stage.work()
     stage.machine.kill("operator")

@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 import requests
+import work
 from stage import Stage
 
+from cluster import awaited, kubectl
+from maze_crds import names
 from maze_io.store import ObjectStore, StoreError, StoreSettings
 from own_api import cluster_env
 
@@ -79,11 +82,19 @@ def exchange(one: Path, other: Path) -> None:
         raise OSError(ctypes.get_errno(), f"{one} and {other} can't be exchanged")
 
 
+def require_waiting(stage: Stage, name: str) -> None:
+    """Runners try again to store what tasks gave, and nothing that is not stored is a success."""
+    logs = ("logs", "-n", "maze", "-l", f"{names.LABEL_RUN}={name}", "--tail=-1", "--max-log-requests=20")
+    awaited(lambda: kubectl(*logs, check=False), lambda said: "trying again" in said, 20)
+    assert work.succeeded(stage.cluster.get_run(name)) == work.ENDED
+
+
 def test_disk_full(stage: Stage, store: ObjectStore) -> None:
     name = stage.work()
     with full_disk(stage.machine.running("s3")):
         assert "No space left" in refusal(store)
         stage.let_some_end()
+        require_waiting(stage, name)
     assert refusal(store) == ""
     stage.require_success(name)
 
@@ -93,6 +104,7 @@ def test_answers_500(stage: Stage, store: ObjectStore) -> None:
     with broken_folder(stage.machine.layout.s3 / "maze"):
         assert "internal error" in refusal(store)
         stage.let_some_end()
+        require_waiting(stage, name)
     stage.require_success(name)
 
 

@@ -15,7 +15,10 @@ from test_runs import runner_image
 Json = dict[str, Any]
 SHORT = 24
 FREE = 5
-"""So many of the short tasks do not wait at the gate."""
+"""So many of the short tasks do not wait at the gate, and the first of the chain."""
+ENDED = FREE + 1
+SIZE = 100_000
+"""Characters of each output: too many to travel with the result, so it is an object of its own."""
 CHAIN = 4
 PARALLEL = 8
 TASKS = SHORT + CHAIN + 1
@@ -30,21 +33,25 @@ def work(p):
     if p["held"]:
         tell("gate")
     tell("end")
-    return {"n": p.get("n", 0) + 1}
+    print(p["name"], "has ended")
+    return {"n": p.get("n", 0) + 1, "data": "x" * p["size"]}
 """
 IN_CONTAINER = TELL + '\njson.dump(work(json.loads(os.environ["MAZE_INPUTS"])), open("/dev/termination-log", "w"))'
 
 
 def start(cluster: Cluster, recorder: Recorder, **spec: Any) -> str:
-    """Returns when some tasks have ended and others wait at the gate, the container's among them; the Run's name."""
+    """Returns when ENDED tasks have ended and others wait at the gate, the container's among them; the Run's name."""
     name = cluster.run(*tasks(cluster, recorder), parallelism=PARALLEL, **spec)
 
-    def in_the_middle(run: Json) -> bool:
-        return bool(run.get("status", {}).get("counts", {}).get("succeeded", 0) >= 3)
-
-    cluster.await_run(name, in_the_middle, 60)
+    cluster.await_run(name, lambda run: succeeded(run) == ENDED, 60)
     awaited(recorder.waiting, lambda seen: "box" in seen and len(seen) >= 3, 60)
     return name
+
+
+def succeeded(run: Json) -> int:
+    """How many tasks of a Run are recorded as a success."""
+    count: int = run.get("status", {}).get("counts", {}).get("succeeded", 0)
+    return count
 
 
 def tasks(cluster: Cluster, recorder: Recorder) -> list[Json]:
@@ -57,8 +64,9 @@ def tasks(cluster: Cluster, recorder: Recorder) -> list[Json]:
         made.append(python(f"c{n}", TELL, inputs=inputs, dependsOn=upstream, priority=2))
     command = ["python3", "-c", IN_CONTAINER]
     box = {"name": "box", "container": {"image": runner_image(cluster), "command": command}, "priority": 1}
-    return [*made, {**box, "inputs": _inputs(recorder, "box", True)}]
+    return [*made, {**box, "inputs": {**_inputs(recorder, "box", True), "size": {"value": 0}}}]
 
 
 def _inputs(recorder: Recorder, name: str, held: bool) -> Json:
-    return {"url": {"value": recorder.url}, "name": {"value": name}, "held": {"value": held}}
+    values = {"url": recorder.url, "name": name, "held": held, "size": SIZE}
+    return {key: {"value": value} for key, value in values.items()}
