@@ -1,8 +1,8 @@
 """A full disk for a process in a container, and its own again: `python disk.py fill|free PID FOLDER SCRATCH`.
 
-FOLDER, as the process sees it, gets an overlay whose upper layer has no byte and no inode left. What was there can be read
-as before, and nothing can be written: so there is nothing to lose when the overlay goes. SCRATCH: a folder for the layer.
-Only the process's own mount namespace is changed. Run as a process of its own, which enters that namespace.
+FOLDER, as the process sees it, gets an overlay whose upper layer has no byte and no inode left. What was there can be
+read as before, and nothing can be written: so there is nothing to lose when the overlay goes. SCRATCH: a folder for the
+layer. Only the process's own mount namespace is changed. Run as a process of its own, which enters that namespace.
 """
 
 from __future__ import annotations

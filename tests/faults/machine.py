@@ -1,7 +1,7 @@
 """The embedded cluster's processes on this machine: they are killed, stopped, and brought back.
 
-What runs in pods (operator, api, S3) the kubelet starts again. Kubernetes' own parts have no supervisor: `make up` starts
-what has died, and `revive` does the same for one of them.
+What runs in pods (operator, api, S3) the kubelet starts again. Kubernetes' own parts have no supervisor: `make up`
+starts what has died, and `revive` does the same for one of them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What tasks tell while they run, and a gate at which they wait: in the test's own process, which no fault reaches.
 
-It listens on the node's own address, where pods reach it. A task tells `start/TASK/TOKEN` and `end/TASK/TOKEN`, the token
-being new in each execution; `gate/TASK/TOKEN` is answered when the gate is open.
+It listens on the node's own address, where pods reach it. A task tells `start/TASK/TOKEN` and `end/TASK/TOKEN`, the
+token being new in each execution; `gate/TASK/TOKEN` is answered when the gate is open.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The API server forgets what a watch wants to go on from, and takes the operator a right away, while a Run is under way."""
+"""Under a Run, the API server forgets what a watch wants to go on from, and takes a right away from the operator."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def watched_since(version: str) -> int:
 
 
 def test_right_taken_away(stage: Stage) -> None:
-    """No pod can be made meanwhile. Tasks that have one go on; those that would need one wait, or say what the matter is."""
+    """No pod can be made meanwhile. Tasks that have one go on; those that need one wait, or say what the matter is."""
     name = stage.work()
     with without_create_pods(stage.cluster):
         late = stage.cluster.run({"name": "t", "container": {"image": "maze/runner", "command": ["true"]}})

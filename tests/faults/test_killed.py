@@ -1,4 +1,4 @@
-"""SIGKILL to any part of the cluster under a Run: when the part is back the Run ends, and nothing ran twice or was lost."""
+"""SIGKILL to any part of the cluster under a Run: when it is back the Run ends, and nothing ran twice or was lost."""
 
 from __future__ import annotations
 
