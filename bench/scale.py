@@ -37,7 +37,8 @@ from cluster import Cluster, object_store
 from maze_cluster.errors import ClusterError
 from maze_cluster.kwok import DEFAULT_LIMITS, fake_nodes, scheduler_limits
 from maze_cluster.layout import Layout, build_layout, find_checkout
-from maze_io.store import ObjectStore
+from maze_io.kube import KubeError
+from maze_io.store import ObjectStore, StoreError
 from own_api import own_namespace
 
 RESULTS = Path(__file__).with_name("scale_results.json")
@@ -151,8 +152,8 @@ async def measure_all(
                     if part in FAKE:
                         stack.enter_context(fake_nodes(layout, sizes.nodes))
                     found[part] = build_part(await PARTS[part](bench), sizes, machine)
-            except (BenchError, ClusterError) as error:
-                notes.append(f"Not measured: {part}: {error}")
+            except (BenchError, ClusterError, KubeError, StoreError, TimeoutError) as error:
+                notes.append(f"Not measured: {part}: {error or type(error).__name__}")
     return {part: found[part] for part in ROWS if part in found}, notes
 
 
