@@ -91,12 +91,11 @@ class ResourcesBody(Body):
     gpu_mem: Megabytes = 0
 
 
-class SaveTaskBody(TaskBody):
-    """The original client sends nothing from `python_version` on."""
+class ContentBody(Body):
+    """What a task is, but for its inputs. The original client sends nothing from `python_version` on."""
 
     code_str: str | None = None
     code_ser: str | None = None
-    task_input: TaskInput = TaskInput()
     task_output: TaskOutput = TaskOutput()
     resources: ResourcesBody = ResourcesBody()
     python_version: Annotated[str | None, Field(pattern=PYTHON_VERSION)] = None
@@ -112,6 +111,21 @@ class SaveTaskBody(TaskBody):
     env: dict[Annotated[str, Field(pattern=ENV_NAME, max_length=253)], Annotated[str, Field(max_length=32768)]] = Field(
         default_factory=dict, max_length=256
     )
+
+
+class SaveTaskBody(ContentBody, TaskBody):
+    task_input: TaskInput = TaskInput()
+
+
+class NewTask(Body):
+    task_name: Annotated[str | None, Field(max_length=500)] = None
+    task_input: TaskInput = TaskInput()
+
+
+class AddTasksBody(ContentBody, WorkflowBody):
+    """Tasks that differ in their inputs only."""
+
+    tasks: Annotated[list[NewTask], Field(min_length=1, max_length=1000)]
 
 
 class AddLangGraphBody(WorkflowBody):

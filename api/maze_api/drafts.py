@@ -18,7 +18,7 @@ import uuid
 from collections import OrderedDict
 from typing import Any
 
-from maze_api.bodies import AddLangGraphBody, SaveTaskBody
+from maze_api.bodies import AddLangGraphBody, AddTasksBody, ContentBody, SaveTaskBody
 from maze_api.errors import BadRequest, NotFound
 from maze_api.submit import DraftTask, build_workflow, fit
 from maze_api.wire import payload_keys, references, translate, translate_langgraph
@@ -131,6 +131,39 @@ class Drafts:
         await asyncio.gather(
             *(self._store.put(_edge_key(body.workflow_id, source, draft.id), b"") for source in sources)
         )
+
+    async def add_tasks(self, body: AddTasksBody) -> list[str]:
+        """New tasks with their content, and the edges from the tasks that their inputs are taken from; their ids in order.
+
+        Raises:
+            BadRequest: bad content; then nothing has changed.
+        """
+        await self._require_workflow(body.workflow_id)
+        made, uploads = await asyncio.to_thread(self._translate_all, body)
+        tasks = [each.task for each in made if each.task is not None]
+        await asyncio.gather(
+            *(self._require_payload(key) for key in {key for task in tasks for key in payload_keys(task)})
+        )
+        edges = [(source, each.id) for each in made if each.task is not None for source in references(each.task)]
+        await asyncio.gather(*(self._task(body.workflow_id, source) for source in {source for source, _ in edges}))
+        await asyncio.gather(*(self._store.put(key, data) for key, data in uploads.items()))
+        await asyncio.gather(*(self._save(body.workflow_id, each) for each in made))
+        await asyncio.gather(*(self._store.put(_edge_key(body.workflow_id, *edge), b"") for edge in edges))
+        return [each.id for each in made]
+
+    def _translate_all(self, body: AddTasksBody) -> tuple[list[DraftTask], dict[str, bytes]]:
+        content = {name: getattr(body, name) for name in ContentBody.model_fields}
+        now = time.time_ns()
+        made, uploads = [], {}
+        for number, new in enumerate(body.tasks):
+            task_id = str(uuid.uuid4())
+            one = SaveTaskBody.model_construct(
+                workflow_id=body.workflow_id, task_id=task_id, task_input=new.task_input, **content
+            )
+            task, needs = translate(one, new.task_name, self._image_python)
+            made.append(DraftTask(task_id, new.task_name, now + number, task))
+            uploads.update({each.key: each.data for each in needs})
+        return made, uploads
 
     async def delete_task(self, workflow_id: str, task_id: str) -> None:
         """Delete a task and its edges. Inputs that refer to it stay, and are reported when the workflow is run."""

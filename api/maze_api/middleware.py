@@ -30,6 +30,7 @@ CARRIERS = frozenset(
         "/add_langgraph_task",
         "/run_langgraph_task",
         "/api/maze/payloads",
+        "/api/maze/tasks",
     }
 )
 """Calls that bring code or payloads."""

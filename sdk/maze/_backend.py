@@ -24,6 +24,12 @@ class Backend(Protocol):
     def save_task(self, body: Json, with_edges: bool) -> None:
         """`body` of /save_task."""
 
+    def add_tasks(self, workflow_id: str, content: Json, tasks: List[Json]) -> List[str]:
+        """Tasks of the same content (`body` of /save_task without ids and inputs) and their edges; their ids in order.
+
+        tasks: `{"task_name", "task_input"}`
+        """
+
     def delete_task(self, workflow_id: str, task_id: str) -> None: ...
 
     def add_edge(self, workflow_id: str, source: str, target: str) -> None: ...

@@ -17,6 +17,9 @@ from maze._task import MaTask, TaskOutput
 
 PYTHON_VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
+TOGETHER = 500
+"""Tasks of `map` that go to the server in one call."""
+
 Edge = Tuple[str, str]
 
 
@@ -70,20 +73,43 @@ class Building:
         The outputs can be the input of a task that wants a list: `inputs={"all": [t.outputs["y"] for t in mapped]}`.
 
         Raises:
-            InvalidTask: says which item is wrong; the tasks of those before it were added.
+            InvalidTask: says which item is wrong; tasks of those before it may have been added.
         """
         metadata = get_task_metadata(task_func)
-        code = _encoded(task_func)
         free = [key for key in metadata.inputs if key not in fixed]
         name = metadata.func_name
         input_parameters(name, metadata, fixed, self._declared_type)
+        given = [bound(metadata, free, number, item) for number, item in enumerate(items)]
         same = {key: self._shared(f"task '{name}': input '{key}'", value) for key, value in fixed.items()}
-        return [
-            self._add_function(
-                metadata, {**same, **bound(metadata, free, number, item)}, "code", f"{name}[{number}]", code
-            )
-            for number, item in enumerate(items)
-        ]
+        named = [(f"{name}[{number}]", {**same, **inputs}) for number, inputs in enumerate(given)]
+        content = _content(metadata, _encoded(task_func))
+        made: List[MaTask] = []
+        for start in range(0, len(named), TOGETHER):
+            made += self._add_alike(metadata, named[start : start + TOGETHER], content)
+        return made
+
+    def _add_alike(
+        self, metadata: TaskMetadata, named: Sequence[Tuple[str, Mapping[str, Any]]], content: Json
+    ) -> List[MaTask]:
+        """Tasks of one function, by name and inputs, in one call; none of them, where something fails."""
+        before = len(self._nodes)
+        try:
+            asked, sources = [], []
+            for name, inputs in named:
+                parameters = input_parameters(name, metadata, inputs, self._declared_type)
+                sources.append(self._settle(parameters, name))
+                asked.append({"task_name": name, "task_input": {"input_params": parameters}})
+            ids = self._backend.add_tasks(self.workflow_id, content, asked)
+        except BaseException:
+            for task_id in list(self._nodes)[before:]:
+                self._withdraw(task_id)
+            raise
+        made = []
+        for task_id, (name, _), needed in zip(ids, named, sources):  # noqa: B905 - strict is not in Python 3.9
+            made.append(self._known(task_id, _node(name, metadata)))
+            self._edges.update(dict.fromkeys((source, task_id) for source in needed))
+            self._declare(made[-1], metadata)
+        return made
 
     def _shared(self, where: str, value: Any) -> Any:
         """An input of several tasks, that is to be uploaded or collected once."""
@@ -132,27 +158,13 @@ class Building:
     ) -> MaTask:
         name = task_name or metadata.func_name
         parameters = input_parameters(name, metadata, inputs, self._declared_type)
-        content: Json = {
-            "code_str": None,
-            "code_ser": code,
-            "task_output": {"output_params": output_parameters(metadata)},
-            "resources": metadata.resources,
-            "python_version": PYTHON_VERSION,
-        }
-        for field in ("image", "timeout", "retries", "env", "isolation"):
-            if getattr(metadata, field) is not None:
-                content[field] = getattr(metadata, field)
-        node = {
-            "name": name,
-            "func_name": metadata.func_name,
-            "inputs": metadata.inputs,
-            "outputs": metadata.outputs,
-            "resources": metadata.resources,
-        }
-        task = self._add_saved(task_type, node, parameters, content)
+        task = self._add_saved(task_type, _node(name, metadata), parameters, _content(metadata, code))
+        self._declare(task, metadata)
+        return task
+
+    def _declare(self, task: MaTask, metadata: TaskMetadata) -> None:
         for key in metadata.declared:
             self._declared[(task.task_id, key)] = metadata.data_types[key]
-        return task
 
     def _add_source(self, name: str, source: str, described: Sequence[Json]) -> MaTask:
         parameters = _collect.parameters(described)
@@ -216,7 +228,9 @@ class Building:
         return task
 
     def _add(self, task_type: str, node: Dict[str, Any]) -> MaTask:
-        task_id = self._backend.add_task(self.workflow_id, task_type, node["name"])
+        return self._known(self._backend.add_task(self.workflow_id, task_type, node["name"]), node)
+
+    def _known(self, task_id: str, node: Dict[str, Any]) -> MaTask:
         task = MaTask(task_id, self.workflow_id, self.server_url, node["name"], node["outputs"])
         task._backend = self._backend
         task._on_delete = self._forget
@@ -251,6 +265,31 @@ def bound(metadata: TaskMetadata, free: List[str], number: int, item: Any) -> Di
         f"map of '{metadata.func_name}': item {number} must be a dict with keys of {free}, not {type(item).__name__}"
         + ("; give the other inputs as keywords" if free else ": all inputs are given already")
     )
+
+
+def _node(name: str, metadata: TaskMetadata) -> Dict[str, Any]:
+    return {
+        "name": name,
+        "func_name": metadata.func_name,
+        "inputs": metadata.inputs,
+        "outputs": metadata.outputs,
+        "resources": metadata.resources,
+    }
+
+
+def _content(metadata: TaskMetadata, code: str) -> Json:
+    """What tasks of one function have in common."""
+    content: Json = {
+        "code_str": None,
+        "code_ser": code,
+        "task_output": {"output_params": output_parameters(metadata)},
+        "resources": metadata.resources,
+        "python_version": PYTHON_VERSION,
+    }
+    for field in ("image", "timeout", "retries", "env", "isolation"):
+        if getattr(metadata, field) is not None:
+            content[field] = getattr(metadata, field)
+    return content
 
 
 def _encoded(function: Callable[..., Any]) -> str:

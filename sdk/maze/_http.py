@@ -42,6 +42,11 @@ class HttpBackend:
     def save_task(self, body: Json, with_edges: bool) -> None:
         self._maze("POST", "/save_task_and_add_edge" if with_edges else "/save_task", body)
 
+    def add_tasks(self, workflow_id: str, content: Json, tasks: List[Json]) -> List[str]:
+        body = {**content, "workflow_id": workflow_id, "tasks": tasks}
+        made: List[str] = _decoded(self._send("POST", "/api/maze/tasks", json=body).content)["task_ids"]
+        return made
+
     def delete_task(self, workflow_id: str, task_id: str) -> None:
         self._maze("POST", "/del_task", {"workflow_id": workflow_id, "task_id": task_id})
 

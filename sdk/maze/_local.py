@@ -55,6 +55,14 @@ class LocalBackend:
             self.add_edge(body["workflow_id"], source, body["task_id"])
         draft.tasks[body["task_id"]].update(body)
 
+    def add_tasks(self, workflow_id: str, content: Json, tasks: List[Json]) -> List[str]:
+        made = []
+        for each in tasks:
+            made.append(self.add_task(workflow_id, "code", each["task_name"]))
+            body = {**content, "workflow_id": workflow_id, "task_id": made[-1], "task_input": each["task_input"]}
+            self.save_task(body, with_edges=True)
+        return made
+
     def delete_task(self, workflow_id: str, task_id: str) -> None:
         draft = self._draft(workflow_id, task_id)
         del draft.tasks[task_id]

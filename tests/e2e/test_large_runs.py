@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 
 from cluster import Cluster, awaited, python
+from maze import MaClient, task
 from maze_crds import names
-from maze_http import Maze
+from maze_http import API, UNKNOWN, Maze
 from maze_io.store import ObjectStore
 
 Json = dict[str, Any]
@@ -123,3 +125,39 @@ def test_a_list_of_tasks_that_is_not_there_or_not_the_one_meant_fails_the_run_at
     status = cluster.ended(cluster.create_run({"workflow": workflow}, f"test-{uuid.uuid4().hex[:10]}"))
     assert (status["phase"], status["reason"]) == ("Failed", "InvalidWorkflow")
     assert words in status["message"]
+
+
+def test_a_map_over_more_items_than_a_run_can_hold_takes_seconds(cluster: Cluster) -> None:
+    @task(inputs=["n"], outputs=["n"])
+    def add_one(params: Json) -> Json:
+        return {"n": params["n"] + 1}
+
+    workflow = MaClient(API).create_workflow()
+    first = workflow.add_task(add_one, inputs={"n": 0})
+    began = time.monotonic()
+    parts = workflow.map(add_one, [{"n": n} for n in range(1000)])
+    last = workflow.map(add_one, [part.outputs["n"] for part in parts[-5:]])
+    assert time.monotonic() - began < 30
+    run = workflow.run()
+    cluster.adopt(run)
+    assert workflow.wait(run)["workflow_completed"]
+    assert [workflow.result(run, one)["n"] for one in (first, parts[0], parts[999], *last)] == [
+        1,
+        1,
+        1000,
+        *range(997, 1002),
+    ]
+    assert [found["name"] for found in workflow.get_tasks()][:3] == ["add_one", "add_one[0]", "add_one[1]"]
+
+
+def test_tasks_added_together_are_refused_together(cluster: Cluster, maze: Maze) -> None:
+    workflow = maze.workflow()
+    one = {"task_name": "one", "task_input": {"input_params": {}}}
+    two = {"input_params": {"1": {"key": "n", "input_schema": "from_task", "value": f"{UNKNOWN}.output.n"}}}
+    body = {"workflow_id": workflow, "code_str": SOURCE}
+    for tasks in ([one, {"task_name": "two", "task_input": two}], []):
+        answer = maze.call("POST", "/api/maze/tasks", json={**body, "tasks": tasks})
+        assert answer.status_code in (404, 422), answer.text
+    assert maze.get(f"/get_workflow_tasks/{workflow}")["tasks"] == []
+    made = maze.call("POST", "/api/maze/tasks", json={**body, "tasks": [one, one]}).json()["task_ids"]
+    assert [found["id"] for found in maze.get(f"/get_workflow_tasks/{workflow}")["tasks"]] == made

@@ -1,4 +1,5 @@
-"""Values and files on their way to a task: bytes go to the object store, and get a reference that save_task takes."""
+"""Values and files on their way to a task (bytes go to the object store, and get a reference that save_task takes), and many
+tasks in one call."""
 
 from __future__ import annotations
 
@@ -8,13 +9,19 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 
-from maze_api.bodies import PayloadBody
-from maze_api.deps import ServicesDep
+from maze_api.bodies import AddTasksBody, PayloadBody
+from maze_api.deps import DraftsDep, ServicesDep
 from maze_api.errors import BadRequest
 from maze_api.wire import check_file_name, is_pickle
 from maze_crds import names
 
 router = APIRouter(prefix="/api/maze")
+
+
+@router.post("/tasks")
+async def add_tasks(body: AddTasksBody, drafts: DraftsDep) -> dict[str, list[str]]:
+    """Tasks that differ in their inputs only, with edges from the tasks that these are taken from; their ids in order."""
+    return {"task_ids": await drafts.add_tasks(body)}
 
 
 @router.put(
