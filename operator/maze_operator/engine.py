@@ -220,7 +220,8 @@ class Engine:
         while True:
             await asyncio.sleep(COUNT_SECONDS)
             for worker in list(self._workers.values()):
-                worker.count_pods()
+                if worker.slots.pods:
+                    worker.count_pods()
 
     async def _relist(self) -> None:
         """Heals missed events, whatever lost them."""

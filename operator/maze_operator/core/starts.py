@@ -48,8 +48,8 @@ class Starts:
         run = self._runs.get(uid)
         if run is not None and run.granted:
             return run.granted
-        others = self._waiting - {uid}
-        return 0 if others else max(0, self._most - self._taken)
+        others_wait = len(self._waiting) > (uid in self._waiting)
+        return 0 if others_wait else max(0, self._most - self._taken)
 
     def planned(self, uid: str, namespace: str, making: int, wants_more: bool) -> None:
         """A plan has been made: it makes so many pods, and would have made more."""
