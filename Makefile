@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 DISTS := crds operator api runner-image tools sdk cluster
 
-.PHONY: help up down demo test unit integration e2e bench bench-check check fix lock crds
+.PHONY: help up down demo test unit integration e2e bench bench-check bench-scale soak check fix lock crds
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,13 @@ bench: up  ## measure, as tables of ratios; fails at a gate of OpRuns that is mi
 
 bench-check: up  ## measure tasks against bare pods, and compare with the gates (10 minutes)
 	@$(PY) bench/run.py && $(PY) bench/check.py
+
+bench-scale: up  ## measure large Runs and many Runs, on fake nodes and on this one (40 minutes)
+	@$(PY) bench/scale.py
+
+ROUNDS ?= 10
+soak: up  ## every fault ROUNDS times (10): parts of the cluster die, hang or refuse under a Run
+	@MAZE_SOAK_ROUNDS=$(ROUNDS) $(PY) -m pytest tests/faults -q --durations=5
 
 e2e: up  ## real pods
 	@$(PY) -m pytest tests/e2e -q
