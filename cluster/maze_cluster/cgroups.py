@@ -5,6 +5,7 @@ Whatever process is in them is ours, even when every pid file is lost; that is h
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -77,9 +78,9 @@ def list_processes() -> list[int]:
     """The pids of all processes in our groups."""
     pids: set[int] = set()
     for group in find_cgroups():
-        for folder in [group, *group.rglob("*/")]:
+        for folder, _, _ in os.walk(group):  # which passes over what goes away meanwhile
             try:
-                pids.update(int(line) for line in (folder / "cgroup.procs").read_text().split())
+                pids.update(int(line) for line in (Path(folder) / "cgroup.procs").read_text().split())
             except (FileNotFoundError, OSError):
                 continue  # the group went away, or (v2) holds threads only
     return sorted(pids)

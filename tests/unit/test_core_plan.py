@@ -278,14 +278,23 @@ def test_a_container_that_can_not_start_says_why_and_fails_after_a_bound(
     assert (story.task("t").phase, story.task("t").reason) == (TaskPhase.FAILED, shown)
 
 
-def test_a_quota_is_waited_out_and_a_rejected_pod_fails() -> None:
+NOT_ALLOWED = (
+    'pods is forbidden: User "system:serviceaccount:maze-system:maze-operator" cannot create resource "pods" in'
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [("pods is forbidden: exceeded quota: small", "QuotaExceeded"), (NOT_ALLOWED, "OperatorNotAllowed")],
+)
+def test_a_quota_is_waited_out_and_a_rejected_pod_fails(said: str, reason: str) -> None:
     story = Story(workflow(python_task("t")))
     story.step()
     story.pods.clear()
     story.known.clear()
-    quota = Refused(403, "pods is forbidden: exceeded quota: small", at(1))
+    quota = Refused(403, said, at(1))
     decided = story.step(2, refused={AttemptId("t", 1): quota})
-    assert (story.task("t").phase, story.task("t").reason) == (TaskPhase.STARTING, "QuotaExceeded")
+    assert (story.task("t").phase, story.task("t").reason) == (TaskPhase.STARTING, reason)
     assert created(decided) == []
     assert created(story.step(7, refused={AttemptId("t", 1): quota})) == ["t"]
     story.pods.clear()

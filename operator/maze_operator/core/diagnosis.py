@@ -55,11 +55,14 @@ def diagnose_waiting(pod: PodState, settings: Settings) -> Wait | None:
 
 
 def diagnose_refused(refused: Refused, settings: Settings) -> Wait:
-    """A pod that could not be made: a quota and the object store are waited for, most of the rest is final."""
+    """A pod that could not be made: a quota, the operator's own rights and the object store are waited for, most of the rest
+    is final."""
     if refused.status == STORE_UNAVAILABLE:
         return Wait("StorageUnavailable", refused.message, None)
     if refused.status == 403 and "exceeded quota" in refused.message:
         return Wait("QuotaExceeded", refused.message, None)
+    if refused.status == 403 and 'cannot create resource "pods"' in refused.message:
+        return Wait("OperatorNotAllowed", refused.message, None)
     if refused.status in (403, 422, 400):
         return Wait("PodRejected", refused.message, 0.0)
     return Wait("PodNotCreated", refused.message, settings.container_start_timeout)
