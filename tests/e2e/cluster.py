@@ -19,6 +19,7 @@ from typing import Any
 from kubernetes import client, config, watch
 
 from maze_crds import names
+from maze_crds.slices import tasks_at
 from maze_io.store import ObjectStore, StoreSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,10 +90,15 @@ class Cluster:
         raise AssertionError(f"run {name} after {seconds} s: {json.dumps(last.get('status'), indent=1)}")
 
     def ended(self, name: str, seconds: float = 120) -> Json:
-        """Await the end of a Run; its status."""
+        """Await the end of a Run; its status, with the tasks of a large one from its slices."""
         run = self.await_run(name, lambda run: run.get("status", {}).get("phase") in ENDED, seconds)
         status: Json = run["status"]
-        return status
+        return {**status, "tasks": self._sliced(name, status)} if "taskSlices" in status else status
+
+    def _sliced(self, name: str, status: Json) -> list[Json]:
+        slices = {each["number"]: each for each in self.slices_of(name)}
+        found = (tasks_at(slices[number], revision) for number, revision in enumerate(status["taskSlices"]) if revision)
+        return [task for tasks in found for task in tasks or ()]
 
     def clean(self) -> None:
         for name in self._made:
