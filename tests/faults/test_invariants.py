@@ -11,7 +11,8 @@ from invariants import broken
 
 Json = dict[str, Any]
 RAN = {"a": 1, "b": 2, "c": 0}
-TOLD = range(2, 10)
+TOLD = [2, 3, 4, 7, 9]
+"""Neither the end of the attempt that was tried again, nor the second start, nor that `c` is skipped."""
 
 
 def whole() -> Json:
@@ -80,8 +81,8 @@ def test_a_broken_history_is_seen(harm: Callable[[Json], None], words: str) -> N
         ({"executions": {"b": 2}}, "a succeeded and never ran"),
         ({"executions": {"a": 1, "c": 1}}, "c ran 1 times in 0 attempts"),
         ({"living_pods": {"maze-pod"}}, "pod maze-pod lives on"),
-        ({"told": [2, 3, 5, 6, 7, 8, 9]}, "the api tells"),
-        ({"told": [*range(2, 10), 9]}, "the api tells"),
+        ({"told": [2, 3, 7, 9]}, "the api tells"),
+        ({"told": [*TOLD, 9]}, "the api tells"),
     ],
 )
 def test_what_was_seen_outside_of_the_status_counts(seen: Json, words: str) -> None:
