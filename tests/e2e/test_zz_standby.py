@@ -6,13 +6,14 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from kubernetes import client
 
 from cluster import Cluster, awaited, kubectl, python
+from test_zz_operator_killed import operator_processes
 from test_zz_warm_operator import HOP, OPERATOR, operator_pods, succeeded
 from warm import chain, require_one_story
 
@@ -28,13 +29,10 @@ def leader(cluster: Cluster) -> str:
 
 def process_of(pod: str) -> int | None:
     """The operator's process in this pod, where this machine is its node."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            here = f"POD_NAME={pod}".encode() in (folder / "environ").read_bytes().split(b"\0")
-            if here and b"maze_operator" in (folder / "cmdline").read_bytes():
-                return int(folder.name)
-        except OSError:
-            continue
+    for process in operator_processes():
+        with suppress(OSError):
+            if f"POD_NAME={pod}".encode() in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
+                return process
     return None
 
 

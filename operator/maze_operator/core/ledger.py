@@ -142,10 +142,6 @@ class Ledger:
             text = message[:TEXT_LIMIT] if message else None
             self.tasks[name] = self.tasks[name].model_copy(update={"reason": reason, "message": text})
 
-    def clear_reason(self, name: str) -> None:
-        if self.tasks[name].reason is not None:
-            self.tasks[name] = self.tasks[name].model_copy(update={"reason": None, "message": None})
-
     def all_ended(self) -> bool:
         return all(task.phase in TERMINAL_TASKS for task in self.tasks.values())
 

@@ -138,13 +138,14 @@ def _grow(
         made = min(made, max(1, math.ceil(waiting * pace.now / WORTH)) - supply.total - claimed)
     elif claimed or supply.total:
         made = 0
-    wanted, made = made, min(made, slots.may_start)
+    wanted = max(0, made)
+    made = min(wanted, slots.may_start)
     numbers = set(taken)
-    for _ in range(max(0, made)):
+    for _ in range(made):
         number = next(number for number in range(1, len(numbers) + 2) if number not in numbers)
         numbers.add(number)
         actions.append(CreateSlot(shape, number))
-    short = lacking > claimed + max(0, made)
-    if wanted > max(0, made):  # it is told when it may
+    if wanted > made:  # it is told when it may
         return ShapePlan(tuple(actions), wants_pods=True)
+    short = lacking > claimed + made
     return ShapePlan(tuple(actions), wake=(MOMENT if pace is None else WORTH) if short else None)
