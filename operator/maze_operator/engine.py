@@ -199,10 +199,8 @@ class Engine:
     @staticmethod
     def _add_pod(worker: RunWorker, pod: Object) -> None:
         view, slot = view_pod(pod), view_slot(pod)
-        if view is not None and view.uid not in worker.replaced:
-            worker.pods[view.attempt_id] = view
-            worker.known.add(view.attempt_id)
-            worker.dirty.set()
+        if view is not None:
+            worker.pods.see(view)
         elif slot is not None:
             worker.slots.add(slot)
 
@@ -211,9 +209,8 @@ class Engine:
         view = view_pod(pod)
         if view is None:
             worker.slots.remove(pod["metadata"]["uid"])
-        elif view.uid not in worker.replaced:
-            worker.pods.pop(view.attempt_id, None)
-            worker.dirty.set()
+        else:
+            worker.pods.lose(view)
 
     async def _count_pods(self) -> None:
         """A pod that starts for too long holds up no other one."""

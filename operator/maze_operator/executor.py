@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 Json = dict[str, Any]
 
-AT_ONCE = 16
+AT_ONCE = 48
 """Calls under way at once, over all Runs."""
 INLINE_INPUTS = 65536
 """Bytes of JSON that go into MAZE_INPUTS; more goes by URL."""
@@ -96,13 +96,10 @@ class Executor:
             if not (error.not_found or error.conflict):
                 raise
             return
-        worker.replaced.add(action.uid)
-        worker.known.discard(action.attempt_id)
-        worker.pods.pop(action.attempt_id, None)
-        worker.dirty.set()
+        worker.pods.replace(action.attempt_id, action.uid)
 
     async def _keep_log(self, worker: RunWorker, view: RunView, action: DeletePod) -> None:
-        pod = next((one for one in worker.pods.values() if one.name == action.name), None)
+        pod = worker.pods.named(action.name)
         attempt = pod.attempt_id if pod is not None else worker.slots.last_attempt(action.uid)
         if attempt is not None:  # whether it runs is known a second late, so that is not asked
             await self._engine.logs.keep(view.uid, attempt, view.namespace, action.name, shared=pod is None)
@@ -128,7 +125,7 @@ class Executor:
         except KubeError as error:
             await self._not_created(worker, view, attempt, pod["metadata"]["name"], error)
             return
-        worker.created[attempt] = time.monotonic()
+        worker.pods.created[attempt] = time.monotonic()
         self._engine.pods.put(created)
 
     async def _create_slot(self, worker: RunWorker, view: RunView, action: CreateSlot) -> None:

@@ -31,7 +31,10 @@ async def gather(worker: RunWorker, view: RunView) -> Facts:
     said = slots.facts(spares, now, engine.starts.may_start(worker.uid))
     results: dict[AttemptId, Result | None] = {attempt: result for attempt, (result, _) in worker.reports.items()}
     if view.workflow is not None:
-        wanted = attempts_to_look_up(view, worker.pods, frozenset(worker.known), worker.cold, said) - results.keys()
+        wanted = (
+            attempts_to_look_up(view, worker.pods.views, frozenset(worker.pods.known), worker.cold, said)
+            - results.keys()
+        )
         looks = [_look_up(worker, view.workflow, attempt, now) for attempt in wanted - {worker.being_stored}]
         for attempt, found in await asyncio.gather(*looks):
             if attempt != worker.being_stored:
@@ -48,13 +51,14 @@ async def gather(worker: RunWorker, view: RunView) -> Facts:
         results,
         dict(worker.started),
         dict(worker.refused),
-        frozenset(worker.known),
+        frozenset(worker.pods.known),
         slot,
         lost,
         posted=worker.inbox.posted(),
         delivered=worker.delivered,
         delivery_problem=worker.delivery_problem,
         slots=said,
+        placed=worker.pods.placed_lately(),
     )
 
 
@@ -68,10 +72,10 @@ async def _look_up(
     worker: RunWorker, workflow: Workflow, attempt: AttemptId, now: datetime
 ) -> tuple[AttemptId, Result | None]:
     """What the attempt has left. A container's log and result are stored now, by us, so only a former operator may have."""
-    engine, task, pod = worker.engine, workflow.tasks[attempt.task], worker.pods.get(attempt)
+    engine, task, pod = worker.engine, workflow.tasks[attempt.task], worker.pods.views.get(attempt)
     ours = pod is not None and task.container is not None and not worker.cold
     if pod is not None and task.container is not None:
-        keep = engine.logs.keep(worker.uid, attempt, worker.namespace, pod.name, anew=ours)
+        keep = engine.logs.keep(worker.uid, attempt, worker.namespace, pod.name, anew=ours, pod_stays=not pod.deleting)
         _, found = await asyncio.gather(keep, engine.results.find(worker.uid, task, attempt, pod, now, anew=ours))
     else:
         found = await engine.results.find(worker.uid, task, attempt, pod, now)

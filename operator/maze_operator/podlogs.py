@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
@@ -25,6 +26,11 @@ LONGEST = 60.0
 AT_ONCE = 16
 """Logs that are read at once: each may take KEPT_BYTES and SPARE_BYTES of memory, and once more while it is stored."""
 SPARE_BYTES = 4 * 1024 * 1024
+BURST = 20
+"""While so many are being read, others that can wait are read one after the other, so that the API server, which asks the
+kubelets for them, has time for the pods of a large Run."""
+REST = 20.0
+"""Times what each of these took, the pause after it."""
 
 
 class PodLogs:
@@ -34,23 +40,59 @@ class PodLogs:
         self._kube, self._store, self._spawn = kube, store, spawn
         self._reading: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._later: dict[str, asyncio.Event] = {}
+        """Those that can wait, and what begins them."""
+        self._pacer: asyncio.Task[None] | None = None
 
     async def keep(
-        self, run_uid: str, attempt: AttemptId, namespace: str, pod: str, shared: bool = False, anew: bool = False
+        self,
+        run_uid: str,
+        attempt: AttemptId,
+        namespace: str,
+        pod: str,
+        *,
+        shared: bool = False,
+        anew: bool = False,
+        pod_stays: bool = False,
     ) -> None:
         """Store what the pod printed for the attempt, unless that is stored already. shared: it served others, too.
-        anew: it is not stored yet.
+        anew: it is not stored yet. pod_stays: it can be read for a while, and this is called again before it is deleted.
 
         Returns after PATIENCE at the latest, and goes on behind. Never raises: what can't be had is told in our log.
         """
         key = names.log_key(run_uid, attempt.task, attempt.attempt)
         if key not in self._reading:
             marker = names.log_marker(attempt.task, attempt.attempt) if shared else None
-            self._reading[key] = self._spawn(self._keep(key, namespace, pod, marker, anew))
+            begin = asyncio.Event()
+            if pod_stays and len(self._reading) - len(self._later) >= BURST:
+                self._later[key] = begin
+                if self._pacer is None:
+                    self._pacer = self._spawn(self._pace())
+            else:
+                begin.set()
+            self._reading[key] = self._spawn(self._keep(begin, key, namespace, pod, marker, anew))
             self._reading[key].add_done_callback(lambda _: self._reading.pop(key, None))
+        if key in self._later:
+            if pod_stays:
+                return
+            self._later.pop(key).set()
         await asyncio.wait({self._reading[key]}, timeout=PATIENCE)
 
-    async def _keep(self, key: str, namespace: str, pod: str, marker: str | None, anew: bool) -> None:
+    async def _pace(self) -> None:
+        try:
+            while self._later:
+                key = next(iter(self._later))
+                began = time.monotonic()
+                self._later.pop(key).set()
+                await asyncio.wait({self._reading[key]})
+                await asyncio.sleep(REST * (time.monotonic() - began))
+        finally:
+            self._pacer = None
+
+    async def _keep(
+        self, begin: asyncio.Event, key: str, namespace: str, pod: str, marker: str | None, anew: bool
+    ) -> None:
+        await begin.wait()
         try:
             async with self._slots, asyncio.timeout(LONGEST):
                 if anew or not await self._store.exists(key):

@@ -137,8 +137,8 @@ class Server:
         except (InputMissing, ResultLost) as error:
             await engine.executor.fail_early(worker, attempt, error)
             return _say(409, str(error))
-        if attempt in worker.created:
-            metrics.POD_START.observe(time.monotonic() - worker.created.pop(attempt))
+        if attempt in worker.pods.created:
+            metrics.POD_START.observe(time.monotonic() - worker.pods.created.pop(attempt))
         worker.started.setdefault(attempt, Started(datetime.now(UTC), pod.node))
         worker.dirty.set()
         return web.json_response(lease)

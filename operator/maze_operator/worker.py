@@ -24,7 +24,6 @@ from maze_operator.core.values import (
     CreateSlot,
     Facts,
     Plan,
-    PodView,
     Posted,
     Refused,
     Reply,
@@ -33,6 +32,7 @@ from maze_operator.core.values import (
 )
 from maze_operator.gather import adopt_results, gather
 from maze_operator.inbox import Inbox
+from maze_operator.own_pods import OwnPods
 from maze_operator.pages import keep_events, store_pages
 from maze_operator.run_reader import Gone, RunReader, status_body
 from maze_operator.slots import RunSlots
@@ -66,9 +66,6 @@ class RunWorker:
         self.namespace, self.name, self.uid = namespace, name, uid
         self.dirty = asyncio.Event()
         self.dirty.set()
-        self.known: set[AttemptId] = set()
-        self.created: dict[AttemptId, float] = {}
-        """When this process made the pod, by its monotonic clock."""
         self.started: dict[AttemptId, Started] = {}
         self.refused: dict[AttemptId, Refused] = {}
         self.reports: dict[AttemptId, tuple[Result, list[asyncio.Future[None]]]] = {}
@@ -81,10 +78,8 @@ class RunWorker:
         self.delivery_problem: str | None = None
         self.cold = True
         self.ended = False
-        self.pods: dict[AttemptId, PodView] = {}
-        self.replaced: set[str] = set()
-        """UIDs of pods that we have deleted to make them again: they are not lost, whatever a late watch tells."""
-        self.slots = RunSlots(engine.core.idle_seconds, self._changed)
+        self.pods = OwnPods(self._wake)
+        self.slots = RunSlots(engine.core.idle_seconds, self._slots_changed)
         self.being_stored: AttemptId | None = None
         self.written_version = ""
         """resourceVersion of our newest write."""
@@ -94,8 +89,11 @@ class RunWorker:
         self._write_seconds = 0.0
         self._plan_seconds = 0.0
 
-    def _changed(self, at_once: bool) -> None:
+    def _slots_changed(self, at_once: bool) -> None:
         self.count_pods()
+        self._wake(at_once)
+
+    def _wake(self, at_once: bool) -> None:
         if at_once:
             self.dirty.set()
         else:
@@ -211,8 +209,9 @@ class RunWorker:
             self.slots.complete(view.workflow)
         facts = await gather(self, view)
         began = time.thread_time()
-        decided = plan(view, self.pods, facts, datetime.now(UTC), self.engine.core)
+        decided = plan(view, self.pods.views, facts, datetime.now(UTC), self.engine.core)
         self._plan_seconds = time.thread_time() - began
+        self.pods.planned(view.workflow, decided)
         status, wait = await self._page_out(decided)
         self.slots.opened |= opens
         if view.workflow is not None:
@@ -308,8 +307,8 @@ class RunWorker:
                 if not done.done():
                     done.set_result(None)
         if not active:
-            self.replaced.clear()
-        for memory in (self.created, self.started, self.refused):
+            self.pods.settled()
+        for memory in (self.pods.created, self.started, self.refused):
             for attempt in memory.keys() - active:
                 del memory[attempt]
 

@@ -130,7 +130,7 @@ async def test_a_waiting_pod_is_made_again_when_its_priority_changes_and_is_not_
         await here.say("NOTE")
         assert here.op()["state"] == "PENDING"
         worker = here.engine.ensure_worker(here.run())
-        assert worker.pods[AttemptId("op", 1)].uid == new["metadata"]["uid"]
+        assert worker.pods.views[AttemptId("op", 1)].uid == new["metadata"]["uid"]
 
 
 async def test_what_a_late_watch_tells_of_a_replaced_pod_means_nothing() -> None:
@@ -147,9 +147,9 @@ async def test_what_a_late_watch_tells_of_a_replaced_pod_means_nothing() -> None
 
         here.world.fail = refuse
         here.wish(priority=7)
-        await here.until(lambda: here.pod() is None and not worker.pods)
+        await here.until(lambda: here.pod() is None and not worker.pods.views)
         here.engine._add_pod(worker, old)
-        assert (worker.pods, worker.known) == ({}, set())
+        assert (worker.pods.views, worker.pods.known) == ({}, set())
         here.seen_gone(old)
         here.world.fail = lambda call: None
         pod = await here.until(here.pod)

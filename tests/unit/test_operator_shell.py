@@ -24,7 +24,7 @@ from maze_operator.core.values import AttemptId
 from maze_operator.forever import forever
 from maze_operator.heartbeats import MEMORY as KNOWN_DELETED
 from maze_operator.heartbeats import Heartbeats
-from maze_operator.podlogs import AT_ONCE, KEPT_BYTES, PodLogs
+from maze_operator.podlogs import AT_ONCE, BURST, KEPT_BYTES, PodLogs
 from maze_operator.pools import Pools, goes_away
 from maze_operator.statuses import MEMORY, Statuses
 
@@ -440,8 +440,8 @@ class Logs:
         finally:
             self.reading -= 1
 
-    async def keep(self, pod: str) -> None:
-        await self.logs.keep("u", AttemptId(pod, 1), "a", pod)
+    async def keep(self, pod: str, pod_stays: bool = False) -> None:
+        await self.logs.keep("u", AttemptId(pod, 1), "a", pod, pod_stays=pod_stays)
 
 
 async def test_the_last_part_of_a_long_log_is_kept() -> None:
@@ -466,3 +466,22 @@ async def test_not_all_logs_are_read_at_once_and_each_once(monkeypatch: pytest.M
         await turns()
     assert logs.stored == {names.log_key("u", pod, 1): b"printed" for pod in pods}
     assert logs.logs._reading == {}
+
+
+async def test_many_logs_of_pods_that_stay_are_read_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maze_operator.podlogs.PATIENCE", 0.001)
+    monkeypatch.setattr("maze_operator.podlogs.REST", 0.0)
+    logs = Logs(b"printed")
+    first = [f"slow-{number}" for number in range(BURST)]
+    later = [f"later-{number}" for number in range(9)]
+    async with asyncio.timeout(60):
+        for pod in [*first, *later]:
+            await logs.keep(pod, pod_stays=True)
+        assert logs.most == AT_ONCE
+        await logs.keep(later[-1])
+        logs.go.set()
+        await asyncio.gather(*logs.tasks)
+        await turns()
+    assert list(logs.stored) != [names.log_key("u", pod, 1) for pod in [*first, *later]], "one was in a hurry"
+    assert set(logs.stored) == {names.log_key("u", pod, 1) for pod in [*first, *later]}
+    assert (logs.logs._reading, logs.logs._later, logs.logs._pacer) == ({}, {}, None)

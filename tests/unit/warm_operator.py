@@ -100,8 +100,8 @@ class Operator(worker.RunWorker):
         """What becomes of the next write: "fails" or "fails late"."""
         self.seen = stage.truth.view()
         for view in stage.truth.pods.values():
-            self.pods[view.attempt_id] = view
-            self.known.add(view.attempt_id)
+            self.pods.views[view.attempt_id] = view
+            self.pods.known.add(view.attempt_id)
         for runner in stage.truth.runners.values():
             self.slots.add(runner.seen)
         self.slots.begin()

@@ -128,8 +128,8 @@ class Stage:
         elif isinstance(action, CreatePod):
             assert action.attempt_id not in self.truth.pods, "two pods for one attempt"
             made = pod(action.attempt_id.task, action.attempt_id.attempt)
-            self.truth.pods[action.attempt_id] = operator.pods[action.attempt_id] = made
-            operator.known.add(action.attempt_id)
+            self.truth.pods[action.attempt_id] = operator.pods.views[action.attempt_id] = made
+            operator.pods.known.add(action.attempt_id)
         elif isinstance(action, DeletePod):
             if action.uid in self.truth.runners:
                 self.remove(self.truth.runners[action.uid])
@@ -192,14 +192,14 @@ class Stage:
     def lose(self, attempt: AttemptId) -> None:
         """A pod that an attempt has of its own."""
         self.truth.pods.pop(attempt, None)
-        self.operator.pods.pop(attempt, None)
+        self.operator.pods.views.pop(attempt, None)
         self.operator.dirty.set()
 
     def finish_own(self, attempt: AttemptId, result: Result, reports: bool) -> None:
         self.truth.results[attempt] = result
         if reports and not self.operator.dead:
             self.operator.reports.setdefault(attempt, (result, []))
-        self.truth.pods[attempt] = self.operator.pods[attempt] = pod(
+        self.truth.pods[attempt] = self.operator.pods.views[attempt] = pod(
             attempt.task, attempt.attempt, ended=Ended(succeeded=True)
         )
         self.operator.dirty.set()

@@ -14,6 +14,7 @@ from maze_operator.core.values import Workflow
 
 NO_POD_FREE = "WaitingForPod"
 """Reason of a task that starts when a pod is free for it, or may be made. One for all, so that it does not come and go."""
+PARALLELISM_LIMIT = "ParallelismLimit"
 ACTIVE = frozenset({TaskPhase.STARTING, TaskPhase.RUNNING})
 LOST = frozenset({TaskPhase.FAILED, TaskPhase.SKIPPED, TaskPhase.CANCELLED})
 
@@ -51,7 +52,7 @@ def choose_admitted(
     for name in ready:
         own = has_own_pod(name)
         if len(admitted) >= room:
-            reasons[name] = "ParallelismLimit"
+            reasons[name] = PARALLELISM_LIMIT
         elif own and own_pods <= 0:
             reasons[name] = NO_POD_FREE
         else:

@@ -37,9 +37,14 @@ def _note_start(step: Step, name: str, attempt: AttemptId, pod: PodView | None) 
     if started is not None:
         node = started.node or (pod.node if pod else None)
         step.ledger.start(name, started.time, node, pod.name if pod else None)
-    elif pod is not None and pod.running_since is not None and step.workflow.tasks[name].container is not None:
+    elif pod is not None and _has_run(pod) and step.workflow.tasks[name].container is not None:
         # The kubelet's clock has whole seconds only, so it may lie before what this start waited for.
         step.ledger.start(name, step.now, pod.node, pod.name)
+
+
+def _has_run(pod: PodView) -> bool:
+    """Also where it has ended before anybody saw it running."""
+    return pod.running_since is not None or (pod.ended is not None and pod.ended.started is not None)
 
 
 def _observe_missing(step: Step, name: str, attempt: AttemptId) -> None:

@@ -32,7 +32,7 @@ from maze_crds.run import (
     TaskPhase,
 )
 from maze_operator.core import effective
-from maze_operator.core.admission import ACTIVE, choose_admitted, choose_skipped
+from maze_operator.core.admission import ACTIVE, NO_POD_FREE, PARALLELISM_LIMIT, choose_admitted, choose_skipped
 from maze_operator.core.assignment import advance, close_with_run
 from maze_operator.core.deadline import run_text
 from maze_operator.core.ended import plan_ended
@@ -40,6 +40,7 @@ from maze_operator.core.leftovers import leftover_pods, leftover_slots
 from maze_operator.core.oprun import plan_op
 from maze_operator.core.outcome import count, finish, judge
 from maze_operator.core.own import POD_STARTING, observe_own
+from maze_operator.core.placing import may_wait, refill_at
 from maze_operator.core.shared import find_slots, in_hand, note_slots, observe_shared
 from maze_operator.core.step import Pods, Step
 from maze_operator.core.unresolved import plan_unresolved
@@ -133,7 +134,14 @@ def _make(step: Step) -> Plan:
         step.wake_in(step.settings.exit_grace)
     if step.end is not None and not step.over:
         step.wake_in((step.end - step.now).total_seconds())
-    return Plan(status, tuple(step.actions), step.wake, wants_pods=step.wants_pods)
+    return Plan(
+        status,
+        tuple(step.actions),
+        step.wake,
+        wants_pods=step.wants_pods,
+        limited=step.limited,
+        refill_at=step.refill_at,
+    )
 
 
 def _observe(step: Step, ended: bool = False) -> None:
@@ -165,6 +173,7 @@ def _cut(step: Step) -> None:
 def _admit(step: Step) -> None:
     suspended = step.run.spec.desired_state == DesiredState.SUSPENDED
     parallelism = step.run.spec.parallelism or step.workflow.spec.parallelism
+    waiting = may_wait(step.settings.pods_waiting, step.facts.placed)
     admitted, reasons = choose_admitted(
         step.workflow,
         step.ledger.tasks,
@@ -172,7 +181,7 @@ def _admit(step: Step) -> None:
         suspended,
         step.now,
         lambda name: step.shape(name) is None,
-        step.settings.pods_waiting - _waiting_pods(step),
+        waiting - _waiting_pods(step),
     )
     for name in admitted:
         step.ledger.admit(name)
@@ -180,6 +189,9 @@ def _admit(step: Step) -> None:
             step.create_pod(AttemptId(name, step.ledger.tasks[name].attempt))
             step.ledger.explain(name, POD_STARTING, None)
     for name, reason in reasons.items():
+        step.limited |= reason == PARALLELISM_LIMIT
+        if reason == NO_POD_FREE:
+            step.refill_at = refill_at(waiting)
         step.ledger.explain(name, reason, None)
         retry_time = step.ledger.tasks[name].retry_time
         if reason == "RetryBackoff" and retry_time is not None:

@@ -42,6 +42,8 @@ class Step:
         self.actions: list[Action] = []
         self.wake: float | None = None
         self.wants_pods = False
+        self.limited = False
+        self.refill_at: int | None = None
         self._shapes = run.shapes or Shapes(workflow.spec, run.spec.priority, settings, run.spec.priority_class_name)
 
     @property

@@ -306,6 +306,7 @@ class Facts:
     posted: events of an OpRun, in the order they came.
     delivered: how many of its events the sink has taken; None: this process does not know yet.
     delivery_problem: why the next one is not taken, for people.
+    placed: how many of the Run's pods with one attempt each nodes have taken lately (core/placing.py).
     """
 
     results: Mapping[AttemptId, Result | None] = field(default_factory=dict)
@@ -318,6 +319,7 @@ class Facts:
     delivered: int | None = None
     delivery_problem: str | None = None
     slots: Slots = field(default_factory=lambda: Slots())
+    placed: int = 0
 
 
 @dataclass(frozen=True)
@@ -432,6 +434,8 @@ class Plan:
 
     replies: to the first of facts.posted, in their order; the others are to be given to the next plan.
     wants_pods: it would have started more pods, but for facts.slots.may_start.
+    limited: tasks wait for the Run's parallelism limit.
+    refill_at: at so few pods without a node the next ones are made; None: no task waits for that.
     """
 
     status: RunStatus
@@ -440,3 +444,5 @@ class Plan:
     replies: tuple[Reply, ...] = ()
     pages: tuple[EventPage, ...] = ()
     wants_pods: bool = False
+    limited: bool = False
+    refill_at: int | None = None

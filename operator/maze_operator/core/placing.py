@@ -1,0 +1,41 @@
+"""How many pods of one Run may wait for a node, and which news of its pods can't wait.
+
+The scheduler takes pods in the order they come, so whoever comes after a large Run waits for all of its pods that no node has
+yet. Too few of them, and the scheduler has nothing to do while the next ones are made. So a Run has as many as the nodes
+took in the last `PATIENCE` seconds: those are placed in about that time again.
+"""
+
+from __future__ import annotations
+
+from maze_operator.core.slicing import is_sliced
+from maze_operator.core.values import Plan, PodView, Workflow
+
+PATIENCE = 1.8
+"""Seconds that the pod of another Run waits behind those of a large one, at most, where the scheduler goes on as it did."""
+MOST = 1000
+BATCHES = 8
+"""The next pods are made when this part of the waiting ones has found nodes, for a plan costs the same however many it makes."""
+
+
+def may_wait(least: int, placed: int) -> int:
+    """Pods without a node that a Run may have. placed: how many of its pods nodes have taken within PATIENCE."""
+    return max(least, min(placed, MOST))
+
+
+def refill_at(most: int) -> int:
+    """The number of waiting pods at which the next ones are made, where `most` may wait."""
+    return most - max(1, most // BATCHES)
+
+
+def is_urgent(pod: PodView, workflow: Workflow, plan: Plan, living: int, unplaced: int) -> bool:
+    """Whether the Run can go on because of this change. Of a large Run, what can wait is looked at together.
+
+    plan: the last one of the Run. living, unplaced: how many of its pods have not ended, and have no node yet.
+    """
+    if not is_sliced(len(workflow.tasks)):
+        return True
+    if plan.refill_at is not None and unplaced <= plan.refill_at:
+        return True
+    if pod.ended is None:
+        return False
+    return living == 0 or plan.limited or bool(workflow.downstream.get(pod.attempt_id.task))

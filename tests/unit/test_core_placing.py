@@ -1,0 +1,124 @@
+"""Which news of a Run's own pods is urgent, and how many of them may wait for a node."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from builders import SETTINGS, at, container_task, pod, run_view, workflow
+from maze_crds.run import RunStatus
+from maze_operator.core.placing import MOST, is_urgent, may_wait, refill_at
+from maze_operator.core.plan import plan
+from maze_operator.core.values import CreatePod, Ended, Facts, Plan, PodView, Workflow
+from maze_operator.own_pods import OwnPods
+
+LARGE = Workflow.of(
+    workflow(container_task("first"), *(container_task(f"t{n}") for n in range(150)), container_task("last", "first"))
+)
+SMALL = Workflow.of(workflow(container_task("t0"), container_task("t1")))
+
+
+def decided(**more: object) -> Plan:
+    return Plan(RunStatus(), **more)  # type: ignore[arg-type]
+
+
+def ended(task: str) -> PodView:
+    return pod(task, node="10.0.0.1", ended=Ended(succeeded=True))
+
+
+@pytest.mark.parametrize(("placed", "expected"), [(0, 100), (99, 100), (180, 180), (MOST, MOST), (5 * MOST, MOST)])
+def test_as_many_pods_wait_as_nodes_took_lately(placed: int, expected: int) -> None:
+    assert may_wait(100, placed) == expected
+
+
+def test_the_installation_may_let_more_wait_than_that() -> None:
+    assert may_wait(2 * MOST, 10) == 2 * MOST
+
+
+@pytest.mark.parametrize(("most", "expected"), [(1, 0), (2, 1), (100, 88), (800, 700)])
+def test_the_next_pods_are_made_in_batches(most: int, expected: int) -> None:
+    assert refill_at(most) == expected
+
+
+def test_any_news_of_a_small_run_is_urgent() -> None:
+    assert is_urgent(pod("t0"), SMALL, decided(), living=1, unplaced=1)
+
+
+@pytest.mark.parametrize(
+    ("news", "plan", "living", "unplaced", "urgent"),
+    [
+        (pod("t0"), {}, 9, 9, False),
+        (pod("t0", node="10.0.0.1"), {}, 9, 8, False),
+        (pod("t0", node="10.0.0.1"), {"refill_at": 7}, 9, 8, False),
+        (pod("t0", node="10.0.0.1"), {"refill_at": 8}, 9, 8, True),
+        (ended("t0"), {}, 9, 8, False),
+        (ended("t0"), {}, 0, 0, True),
+        (ended("t0"), {"limited": True}, 9, 8, True),
+        (ended("first"), {}, 9, 8, True),
+    ],
+    ids=["made", "placed", "placed, enough wait", "placed, too few wait", "ended", "the last", "limited", "needed"],
+)
+def test_news_of_a_large_run_is_urgent_where_something_can_go_on(
+    news: PodView, plan: dict[str, object], living: int, unplaced: int, urgent: bool
+) -> None:
+    assert is_urgent(news, LARGE, decided(**plan), living, unplaced) is urgent
+
+
+def test_a_plan_says_when_the_next_pods_are_made() -> None:
+    spec = workflow(*(container_task(f"t{n}") for n in range(30)))
+    few = replace(SETTINGS, pods_waiting=16)
+    first = plan(run_view(spec), {}, Facts(), at(0), few)
+    assert (sum(isinstance(each, CreatePod) for each in first.actions), first.refill_at) == (16, 14)
+    faster = plan(run_view(spec), {}, Facts(placed=24), at(0), few)
+    assert (sum(isinstance(each, CreatePod) for each in faster.actions), faster.refill_at) == (24, 21)
+    assert plan(run_view(spec), {}, Facts(), at(0), SETTINGS).refill_at is None, "nothing waits"
+
+
+def test_a_plan_says_that_tasks_wait_for_the_limit() -> None:
+    spec = workflow(container_task("a"), container_task("b"), parallelism=1)
+    assert plan(run_view(spec), {}, Facts(), at(0), SETTINGS).limited
+    assert not plan(run_view(SMALL.spec), {}, Facts(), at(0), SETTINGS).limited
+
+
+class Seen:
+    def __init__(self) -> None:
+        self.told: list[bool] = []
+        self.pods = OwnPods(self.told.append)
+        self.pods.planned(LARGE, decided(refill_at=1))
+
+    def news(self, pod: PodView) -> list[bool]:
+        self.told.clear()
+        self.pods.see(pod)
+        return list(self.told)
+
+
+def test_pods_without_a_node_are_counted() -> None:
+    seen = Seen()
+    assert [seen.news(pod(f"t{n}")) for n in range(3)] == [[True], [False], [False]]
+    assert seen.news(pod("t0", node="10.0.0.1")) == [False]
+    assert seen.pods.placed_lately() == 1
+    assert seen.news(pod("t1", node="10.0.0.1")) == [True], "one is left, so the next are made"
+    assert seen.pods.placed_lately() == 2
+
+
+def test_news_that_changes_nothing_for_a_plan_is_no_news() -> None:
+    seen = Seen()
+    seen.news(pod("t0", resource_version="1"))
+    assert seen.news(pod("t0", resource_version="2")) == []
+    assert seen.pods.views[pod("t0").attempt_id].resource_version == "2"
+
+
+def test_a_pod_that_we_have_replaced_is_not_lost() -> None:
+    seen = Seen()
+    old = pod("t0")
+    seen.news(old)
+    seen.pods.replace(old.attempt_id, old.uid)
+    assert (seen.pods.views, seen.pods.known) == ({}, set())
+    assert seen.news(old) == []
+    new = replace(old, uid="another")
+    seen.news(new)
+    seen.pods.lose(old)
+    assert seen.pods.views == {old.attempt_id: new}
+    seen.pods.lose(new)
+    assert (seen.pods.views, seen.pods.known) == ({}, {old.attempt_id})
