@@ -35,7 +35,12 @@ def parse_reference(text: str) -> Reference:
 
 def dependencies(task: Task) -> frozenset[str]:
     """Names of the tasks that must have succeeded before this one starts."""
-    names = set(task.depends_on or ())
+    return sources(task) | set(task.depends_on or ())
+
+
+def sources(task: Task) -> frozenset[str]:
+    """Names of the tasks whose outputs are inputs of this one."""
+    names = set()
     for source in task.inputs.values():
         for text in input_references(source):
             try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from maze_crds import names
 from maze_crds.base import format_time
-from maze_crds.graph import dependencies
+from maze_crds.graph import sources
 from maze_crds.oprun import OpRunSpec
 from maze_crds.plainjson import read_json
 from maze_crds.protocol import Result
@@ -228,7 +228,7 @@ class Executor:
         if attempts is None:
             attempts = view.attempts
         found: dict[str, Result] = {}
-        for name in dependencies(task):
+        for name in sources(task):
             attempt = AttemptId(name, attempts.get(name, 0))
             result = await self._engine.results.get(view.uid, attempt)
             if result is None:

@@ -76,7 +76,9 @@ async def _look_up(
     ours = pod is not None and task.container is not None and not worker.cold
     if pod is not None and task.container is not None:
         keep = engine.logs.keep(worker.uid, attempt, worker.namespace, pod.name, anew=ours, pod_stays=not pod.deleting)
-        _, found = await asyncio.gather(keep, engine.results.find(worker.uid, task, attempt, pod, now, anew=ours))
+        is_source = attempt.task in workflow.sources
+        find = engine.results.find(worker.uid, task, attempt, pod, now, anew=ours, is_source=is_source)
+        _, found = await asyncio.gather(keep, find)
     else:
         found = await engine.results.find(worker.uid, task, attempt, pod, now)
     return attempt, found

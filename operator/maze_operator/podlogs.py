@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
@@ -26,10 +27,10 @@ LONGEST = 60.0
 AT_ONCE = 16
 """Logs that are read at once: each may take KEPT_BYTES and SPARE_BYTES of memory, and once more while it is stored."""
 SPARE_BYTES = 4 * 1024 * 1024
-BURST = 20
-"""While so many are being read, others that can wait are read one after the other, so that the API server, which asks the
-kubelets for them, has time for the pods of a large Run."""
-REST = 20.0
+BURST, BURST_SECONDS = 20, 10.0
+"""So many are read as they come in so many seconds. More that can wait are read one after the other, so that the API server,
+which asks the kubelets for them, has time for the pods of a large Run."""
+REST = 30.0
 """Times what each of these took, the pause after it."""
 
 
@@ -43,6 +44,7 @@ class PodLogs:
         self._later: dict[str, asyncio.Event] = {}
         """Those that can wait, and what begins them."""
         self._pacer: asyncio.Task[None] | None = None
+        self._begun: deque[float] = deque(maxlen=BURST)
 
     async def keep(
         self,
@@ -64,7 +66,7 @@ class PodLogs:
         if key not in self._reading:
             marker = names.log_marker(attempt.task, attempt.attempt) if shared else None
             begin = asyncio.Event()
-            if pod_stays and len(self._reading) - len(self._later) >= BURST:
+            if pod_stays and not self._may_begin():
                 self._later[key] = begin
                 if self._pacer is None:
                     self._pacer = self._spawn(self._pace())
@@ -77,6 +79,13 @@ class PodLogs:
                 return
             self._later.pop(key).set()
         await asyncio.wait({self._reading[key]}, timeout=PATIENCE)
+
+    def _may_begin(self) -> bool:
+        now = time.monotonic()
+        if len(self._begun) == BURST and now - self._begun[0] < BURST_SECONDS:
+            return False
+        self._begun.append(now)
+        return True
 
     async def _pace(self) -> None:
         try:

@@ -58,9 +58,18 @@ class Results:
             self.remember(run_uid, attempt, result)
 
     async def find(
-        self, run_uid: str, task: Task, attempt: AttemptId, pod: PodView | None, now: Any, anew: bool = False
+        self,
+        run_uid: str,
+        task: Task,
+        attempt: AttemptId,
+        pod: PodView | None,
+        now: Any,
+        *,
+        anew: bool = False,
+        is_source: bool = True,
     ) -> Result | None:
-        """The result an attempt has left: in the store, or in the termination message of a container that ended well.
+        """The result an attempt has left: in the store, or in the termination message of a container that ended well. Of a
+        container that said nothing none is stored, unless others take inputs from it: its task's status says it all.
 
         anew: nobody but this process can have stored it.
         """
@@ -69,5 +78,8 @@ class Results:
         if result is None and task.container is not None and pod is not None and pod.ended and pod.ended.succeeded:
             started = format_time(pod.running_since or now)
             result = container_result(pod.ended, list(task.outputs or ()), started, format_time(now))
-            await self.put(run_uid, attempt, result)
+            if is_source or result["outputs"] or "failure" in result:
+                await self.put(run_uid, attempt, result)
+            else:
+                self.remember(run_uid, attempt, result)
         return result

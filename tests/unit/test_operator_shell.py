@@ -472,7 +472,7 @@ async def test_many_logs_of_pods_that_stay_are_read_one_after_the_other(monkeypa
     monkeypatch.setattr("maze_operator.podlogs.PATIENCE", 0.001)
     monkeypatch.setattr("maze_operator.podlogs.REST", 0.0)
     logs = Logs(b"printed")
-    first = [f"slow-{number}" for number in range(BURST)]
+    first = [f"slow-{number}" for number in range(BURST)]  # so many are read as they come
     later = [f"later-{number}" for number in range(9)]
     async with asyncio.timeout(60):
         for pod in [*first, *later]:

@@ -13,8 +13,9 @@ from maze_operator.core.values import Plan, PodView, Workflow
 PATIENCE = 1.8
 """Seconds that the pod of another Run waits behind those of a large one, at most, where the scheduler goes on as it did."""
 MOST = 1000
-BATCHES = 8
-"""The next pods are made when this part of the waiting ones has found nodes, for a plan costs the same however many it makes."""
+BATCHES = 2
+"""The next pods are made when this part of the waiting ones has found nodes: a status that says so is written before, and that
+costs about the same however many they are."""
 
 
 def may_wait(least: int, placed: int) -> int:
@@ -30,7 +31,7 @@ def refill_at(most: int) -> int:
 def is_urgent(pod: PodView, workflow: Workflow, plan: Plan, living: int, unplaced: int) -> bool:
     """Whether the Run can go on because of this change. Of a large Run, what can wait is looked at together.
 
-    plan: the last one of the Run. living, unplaced: how many of its pods have not ended, and have no node yet.
+    plan: the last one of the Run. living, unplaced: how many of its pods have not ended, and wait for a node.
     """
     if not is_sliced(len(workflow.tasks)):
         return True

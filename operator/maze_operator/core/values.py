@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from maze_crds.graph import dependencies
+from maze_crds.graph import dependencies, sources
 from maze_crds.oprun import OpEvent
 from maze_crds.protocol import Result
 from maze_crds.run import RunSpec, RunStatus, TaskStatus
@@ -138,6 +138,9 @@ class PodState:
     name: str
     uid: str = ""
     node: str | None = None
+    """Its address, once the node has begun with the pod."""
+    placed: bool = False
+    """The scheduler has chosen a node."""
     deleting: bool = False
     unschedulable: Waiting | None = None
     waiting: Waiting | None = None
@@ -339,6 +342,11 @@ class Workflow:
             for upstream in upstreams:
                 downstream.setdefault(upstream, []).append(name)
         return cls(spec, {task.name: task for task in spec.tasks}, needs, downstream)
+
+    @cached_property
+    def sources(self) -> frozenset[str]:
+        """Tasks whose outputs are inputs of others."""
+        return frozenset().union(*(sources(task) for task in self.tasks.values()))
 
 
 @dataclass(frozen=True)
