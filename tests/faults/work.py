@@ -23,12 +23,25 @@ CHAIN = 4
 PARALLEL = 8
 TASKS = SHORT + CHAIN + 1
 TELL = """
-import json, os, urllib.request, uuid
+import http.client, json, os, time, uuid
 def work(p):
     token = uuid.uuid4().hex
+    def connected():
+        until = time.monotonic() + 120
+        while True:
+            connection = http.client.HTTPConnection(p["address"], timeout=5)
+            try:
+                connection.connect()
+                return connection
+            except TimeoutError:
+                if time.monotonic() > until:
+                    raise
     def tell(what):
-        request = urllib.request.Request("/".join((p["url"], what, p["name"], token)), method="POST")
-        urllib.request.urlopen(request, timeout=150).close()
+        connection = connected()
+        connection.sock.settimeout(150)
+        connection.request("POST", f"/{what}/{p['name']}/{token}/{time.time()}")
+        connection.getresponse().read()
+        connection.close()
     tell("start")
     if p["held"]:
         tell("gate")
@@ -68,5 +81,5 @@ def tasks(cluster: Cluster, recorder: Recorder) -> list[Json]:
 
 
 def _inputs(recorder: Recorder, name: str, held: bool) -> Json:
-    values = {"url": recorder.url, "name": name, "held": held, "size": SIZE}
+    values = {"address": recorder.address, "name": name, "held": held, "size": SIZE}
     return {key: {"value": value} for key, value in values.items()}
