@@ -15,13 +15,15 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from machine import require_embedded
+from news import await_news
 from recorder import recording
 from stage import Stage
 
 from cluster import Cluster
 from fixtures import cluster
+from test_zz_standby import two
 
-__all__ = ["cluster"]
+__all__ = ["cluster", "two"]
 ROUNDS = int(os.environ.get("MAZE_SOAK_ROUNDS", "1"))
 
 
@@ -40,3 +42,5 @@ def stage(cluster: Cluster) -> Iterator[Stage]:
             yield Stage(cluster, recorder, machine)
         finally:
             machine.heal()
+            if machine.killed:
+                await_news(cluster)

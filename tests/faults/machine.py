@@ -33,23 +33,34 @@ PROGRAMS = {
 """In pods: where in the command line what stands."""
 
 
+RUNNERS = (b"maze_runner", b"/maze/runner.pyz")
+"""What the command line of a runner contains, and of the children that it forks for its tasks."""
+
+
 class Machine:
+    """killed: components that were, by `kill_component`."""
+
     def __init__(self) -> None:
         self.layout = build_layout(find_checkout(), os.environ)
         bin_dir, containerd = find_bin_dir(self.layout), shutil.which("containerd") or "containerd"
+        self.killed: set[str] = set()
         self.components = {one.name: one for one in build_components(self.layout, bin_dir, containerd)}
 
     def pid(self, program: str) -> int | None:
         """Of the one process of this program in a pod."""
         at, words = PROGRAMS[program]
-        for folder in Path("/proc").iterdir():
-            with suppress(OSError):
-                if not folder.name.isdigit() or b"kubepods" not in (folder / "cgroup").read_bytes():
-                    continue
-                command = (folder / "cmdline").read_bytes().split(b"\0")
-                if command[at : at + len(words)] == words:
-                    return int(folder.name)
-        return None
+        return next((pid for pid, command in in_pods() if command[at : at + len(words)] == words), None)
+
+    def runners(self) -> list[int]:
+        """The processes of all shared pods, and those of the tasks in them."""
+        return [pid for pid, command in in_pods() if not set(RUNNERS).isdisjoint(command)]
+
+    def record(self, name: str) -> process.Record:
+        """Of a component that runs."""
+        found = process.read_record(self.layout, name)
+        assert found is not None
+        assert process.is_alive(found), f"{name} does not run"
+        return found
 
     def kill(self, program: str) -> None:
         """SIGKILL; returns when the kubelet has started it again."""
@@ -63,9 +74,8 @@ class Machine:
 
     def kill_component(self, name: str) -> None:
         """SIGKILL; returns when it is gone."""
-        record = process.read_record(self.layout, name)
-        assert process.is_alive(record), f"{name} does not run"
-        assert record is not None
+        record = self.record(name)
+        self.killed.add(name)
         os.kill(record.pid, signal.SIGKILL)
         awaited(lambda: process.is_alive(record), lambda alive: not alive, 10)
 
@@ -90,13 +100,8 @@ class Machine:
     @contextmanager
     def silent(self, program: str) -> Iterator[None]:
         """It lives and does nothing, for as long as the block lasts: its connections stay, and nobody answers."""
-        pid = self.running(program)
-        os.kill(pid, signal.SIGSTOP)
-        try:
+        with stopped(self.running(program)):
             yield
-        finally:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
 
     @contextmanager
     def slow(self, program: str) -> Iterator[None]:
@@ -120,6 +125,24 @@ class Machine:
             thread.join()
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
+
+
+def in_pods() -> Iterator[tuple[int, list[bytes]]]:
+    """(process, command line) of all that runs in pods."""
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError):
+            if folder.name.isdigit() and b"kubepods" in (folder / "cgroup").read_bytes():
+                yield int(folder.name), (folder / "cmdline").read_bytes().split(b"\0")
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def require_embedded() -> Machine:
