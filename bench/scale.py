@@ -3,7 +3,8 @@
 python3 bench/scale.py [--only PART,…] [--tasks N] [--runs N] [--seconds S] [--quick]      needs a running system (`make up`)
 
 Parts with pods that nobody needs to run have them on fake nodes (kwok), for which they take the embedded cluster; the others are
-real. What was measured of a part replaces what bench/scale_results.json has of it; --table shows that, and measures nothing.
+real. What was measured of a part replaces at once what bench/scale_results.json has of it, so that nothing is lost with what is
+interrupted; --table shows that, and measures nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,10 +27,18 @@ from floor import Place, Round
 from machine import read_facts
 from run import Places, make_places, say, warm_up
 from scale_etcd import Etcd, at_rest
-from scale_many import measure_burst, measure_fair_pods, measure_fair_tasks, measure_stream, measure_warm_burst
+from scale_many import (
+    another_namespace,
+    measure_burst,
+    measure_fair_namespaces,
+    measure_fair_pods,
+    measure_fair_tasks,
+    measure_stream,
+    measure_warm_burst,
+)
 from scale_pods import measure_pods
 from scale_recovery import measure_kill, measure_memory, measure_standby
-from scale_report import FAKE, GROUPS, ROWS, Sizes, build_part, missed, read_parts, table
+from scale_report import FAKE, GROUPS, Sizes, build_part, missed, read_parts, table
 from scale_work import measure_shape
 from seen import BenchError
 
@@ -42,9 +51,10 @@ from maze_io.store import ObjectStore, StoreError
 from own_api import own_namespace
 
 RESULTS = Path(__file__).with_name("scale_results.json")
-WARM_UP = 50
-QUICK = Sizes(tasks=300, chain=100, runs=20, warm_runs=5, seconds=10, nodes=5)
+QUICK = Sizes(tasks=300, pods=100, chain=100, runs=20, warm_runs=5, seconds=10, nodes=5)
 Json = dict[str, Any]
+Keep = Callable[[str, Json], None]
+"""Takes a part and what build_part made of it."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +69,7 @@ class Bench:
 
 
 async def pods(bench: Bench, name: str) -> Round:
-    await measure_pods(bench.cold, bench.layout, min(bench.sizes.tasks, WARM_UP), "warm")
-    return await measure_pods(bench.cold, bench.layout, bench.sizes.tasks, name)
+    return await measure_pods(bench.cold, bench.layout, bench.sizes.pods, bench.rest, name)
 
 
 async def pods_default(bench: Bench, name: str) -> Round:
@@ -68,9 +77,17 @@ async def pods_default(bench: Bench, name: str) -> Round:
         return await pods(bench, name)
 
 
+async def fair_namespaces(bench: Bench, name: str) -> Round:
+    async with another_namespace(bench.cold) as place:
+        found = await measure_fair_namespaces(place, bench.cold, bench.sizes.warm_runs, name)
+    if not bench.warm.spares:
+        return found
+    return found | await measure_fair_namespaces(bench.warm, bench.cold, bench.sizes.warm_runs, f"{name}.spares")
+
+
 def shape(name: str) -> Callable[[Bench], Awaitable[Round]]:
     def measure(bench: Bench) -> Awaitable[Round]:
-        count = bench.sizes.chain if name == "chain" else bench.sizes.tasks
+        count = bench.sizes.chain if name.endswith("chain") else bench.sizes.tasks
         return measure_shape(bench.warm, bench.layout, name, count, bench.rest)
 
     return measure
@@ -82,12 +99,16 @@ PARTS: dict[str, Callable[[Bench], Awaitable[Round]]] = {
     "pods_default": lambda b: pods_default(b, "pods_default"),
     "fair_pods": lambda b: measure_fair_pods(b.cold, b.sizes.tasks, "fair_pods"),
     "stream": lambda b: measure_stream(b.cold, b.sizes.per_second, b.sizes.seconds, "stream"),
-    "many": lambda b: measure_burst(b.cold, b.layout, b.sizes.runs, "many"),
+    "pods_flat": shape("pods_flat"),
+    "pods_layers": shape("pods_layers"),
+    "pods_chain": shape("pods_chain"),
+    "many": lambda b: measure_burst(b.cold, b.layout, b.sizes.runs, b.rest, "many"),
     "warm": lambda b: measure_warm_burst(b.cold, b.sizes.warm_runs, "warm"),
     "flat": shape("flat"),
     "layers": shape("layers"),
     "chain": shape("chain"),
     "fair": lambda b: measure_fair_tasks(b.warm, b.sizes.tasks, "fair"),
+    "fair_namespaces": lambda b: fair_namespaces(b, "fair_namespaces"),
     "recovery": lambda b: measure_kill(b.warm, b.sizes.tasks, "recovery"),
     "standby": lambda b: measure_standby(b.warm, b.sizes.tasks, "standby"),
 }
@@ -100,6 +121,7 @@ def main() -> None:
     parser.add_argument("--quick", dest="sizes", action="store_const", const=QUICK, help="small sizes: does it work?")
     for name, kind, text in (
         ("tasks", int, "of a large Run"),
+        ("pods", int, "of a Run beside as many bare pods"),
         ("chain", int, "tasks one after the other"),
         ("runs", int, "at once, with pods on fake nodes"),
         ("warm-runs", int, "at once, with real pods"),
@@ -119,28 +141,39 @@ def main() -> None:
         return
     given = {key: value for key in vars(Sizes()) if (value := getattr(options, key)) is not None}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended; what was made is deleted"))
-    found, notes = measure(options.only, replace(options.sizes, **given))
-    options.json.write_text(json.dumps(kept | found, indent=1) + "\n")
+    found: dict[str, Json] = {}
+
+    def keep(part: str, made: Json) -> None:
+        found[part] = made
+        write_parts(options.json, kept | found)
+
+    notes = measure(options.only, replace(options.sizes, **given), keep)
     print(table(found, notes))
     if notes or missed(found):
         sys.exit(f"not measured, or a goal is not met: {'; '.join([*notes, *missed(found)])}")
 
 
-def measure(parts: tuple[str, ...], sizes: Sizes) -> tuple[dict[str, Json], list[str]]:
-    """Part -> what was measured; what was not, and why."""
+def write_parts(path: Path, parts: Mapping[str, Json]) -> None:
+    """At no moment is there only a part of the file."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(parts, indent=1) + "\n")
+    partial.replace(path)
+
+
+def measure(parts: tuple[str, ...], sizes: Sizes, keep: Keep) -> list[str]:
+    """What was not measured, and why."""
     cluster = Cluster()
     try:
         with own_namespace(cluster) as namespace, object_store(cluster) as store:
-            return asyncio.run(measure_all(namespace, store, parts, sizes))
+            return asyncio.run(measure_all(namespace, store, parts, sizes, keep))
     finally:
         cluster.close()
 
 
 async def measure_all(
-    namespace: str, store: ObjectStore, parts: tuple[str, ...], sizes: Sizes
-) -> tuple[dict[str, Json], list[str]]:
+    namespace: str, store: ObjectStore, parts: tuple[str, ...], sizes: Sizes, keep: Keep
+) -> list[str]:
     layout = build_layout(find_checkout(), os.environ)
-    found: dict[str, Json] = {}
     notes: list[str] = []
     async with make_places(namespace, store, False, notes) as places:
         bench = await prepare(places, layout, sizes)
@@ -150,11 +183,11 @@ async def measure_all(
             try:
                 async with AsyncExitStack() as stack:
                     if part in FAKE:
-                        stack.enter_context(fake_nodes(layout, sizes.nodes))
-                    found[part] = build_part(await PARTS[part](bench), sizes, machine)
+                        stack.enter_context(fake_nodes(layout, sizes.nodes, FAKE[part]))
+                    keep(part, build_part(await PARTS[part](bench), sizes, machine))
             except (BenchError, ClusterError, KubeError, StoreError, TimeoutError) as error:
                 notes.append(f"Not measured: {part}: {error or type(error).__name__}")
-    return {part: found[part] for part in ROWS if part in found}, notes
+    return notes
 
 
 async def prepare(places: Places, layout: Layout, sizes: Sizes) -> Bench:

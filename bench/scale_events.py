@@ -15,7 +15,7 @@ SHOWN_SECONDS = 30.0
 Json = dict[str, Any]
 
 
-def replay_events(api: str, run: str, count: int) -> dict[str, float]:
+def replay_events(api: str, run: str, count: int, name: str) -> dict[str, float]:
     """All messages of a Run that has succeeded without a retry, page by page; how long, and how many numbers are wrong.
 
     Its start is event 1 and no message; the start and end of each task and its own end are the numbers after that.
@@ -29,14 +29,19 @@ def replay_events(api: str, run: str, count: int) -> dict[str, float]:
         numbers += [event["id"] for event in page["events"]]
         if not page["events"] and not ended and time.monotonic() > began + SHOWN_SECONDS:
             raise BenchError(f"the api does not show the end of {run}: {len(numbers)} events")
-    return {"replay": time.monotonic() - began, "replay_wrong": float(wrong_numbers(numbers, 2 * count + 1))}
+    wrong = wrong_numbers(numbers, 2 * count + 1)
+    return {f"{name}.replay": time.monotonic() - began, f"{name}.replay_wrong": float(wrong)}
 
 
 def read_page(api: str, run: str, after: int) -> Json:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"{api}/api/maze/runs/{run}/events?after={after}", timeout=60) as answer:
-        found: Json = json.load(answer)
-        return found
+    url = f"{api}/api/maze/runs/{run}/events?after={after}"
+    try:
+        with opener.open(url, timeout=60) as answer:
+            found: Json = json.load(answer)
+            return found
+    except OSError as error:
+        raise BenchError(f"{url}: {error}") from error
 
 
 def wrong_numbers(numbers: list[int], count: int) -> int:

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from statistics import median, quantiles
 
 from floor import Place, Round, measure_bare
+from scale_etcd import Etcd
 from scale_pods import measure_bare as measure_fake
 from scale_runs import LEAST_SECONDS, containers, create_run, delete_runs, new_name, part_done, succeeded
-from seen import ENDED, BenchError
-from tasks import Json, fan_out, one, read_output
+from seen import ENDED, BenchError, watched
+from tasks import NOW, Json, fan_out, one, read_output, task
+from writes import counted
 
 from maze_cluster.layout import Layout
+from own_api import own_namespace
 
 EACH = 10
 """Tasks of each of the many Runs."""
 DRAIN_SECONDS = 120.0
 TRIES = 3
-"""Small Runs beside a large one."""
+"""Small Runs, alone and beside others; of the latter the slowest counts."""
 
 
-async def measure_burst(place: Place, layout: Layout, count: int, name: str) -> Round:
+async def measure_burst(place: Place, layout: Layout, count: int, rest: Etcd, name: str) -> Round:
     """So many Runs of container tasks on fake nodes, created as fast as the API server takes them; and as many bare pods."""
-    found = await measure_fake(place, layout, count * EACH, f"{name}.bare")
+    found = await measure_fake(place, layout, count * EACH, rest, f"{name}.bare")
     seconds = await measure_at_once(place, containers(EACH, place.image), count)
-    return found | {f"{name}.seconds": seconds, f"{name}.rate": count * EACH / seconds}
+    return found | {
+        f"{name}.seconds": seconds,
+        f"{name}.rate": count * EACH / seconds,
+        f"{name}.runs_rate": count / seconds,
+    }
 
 
 async def measure_warm_burst(place: Place, count: int, name: str) -> Round:
@@ -120,20 +130,7 @@ async def measure_fair_pods(place: Place, count: int, name: str) -> Round:
 
 async def measure_fair_tasks(place: Place, count: int, name: str) -> Round:
     """Seconds until a small Run's task runs on the real node, alone, and while all pods that a large Run may have are busy."""
-
-    async def small() -> float:
-        run, began = new_name("small"), time.time()
-        try:
-            await create_run(place, run, one())
-            uid = (await succeeded(place, run, count)).uid
-            return await read_output(place, uid, "t", "began") - began
-        finally:
-            await delete_runs(place, [run])
-
-    alone = []
-    for _ in range(TRIES):
-        await place.at_rest()
-        alone.append(await small())
+    alone = await measure_alone(place)
     large = new_name("large")
     await place.at_rest()
     try:
@@ -141,13 +138,70 @@ async def measure_fair_tasks(place: Place, count: int, name: str) -> Round:
         await part_done(place, large, 0.05)
         beside: list[float] = []
         while len(beside) < TRIES:
-            taken = await small()
+            created, begun = await begin_small(place, count)
             if place.seen.runs[large].phase in ENDED:
                 break
-            beside.append(taken)
+            beside.append(begun - created)
         await succeeded(place, large, count)
     finally:
         await delete_runs(place, [large])
     if not beside:
         raise BenchError(f"the Run of {count} tasks was over before the small one: take more")
-    return {f"{name}.alone": median(alone), f"{name}.beside": max(beside)}
+    return {f"{name}.alone": alone, f"{name}.beside": max(beside)}
+
+
+async def measure_fair_namespaces(place: Place, crowd: Place, count: int, name: str) -> Round:
+    """Seconds until the task of a namespace's only Run runs on the real node: alone, and when so many Runs have just been
+    created in another namespace, each of which needs a pod of its own; and how many of these had not begun by then.
+    """
+    alone = await measure_alone(place)
+    beside = [await begin_beside(place, crowd, count) for _ in range(TRIES)]
+    slowest, waiting = max(beside)
+    return {f"{name}.alone": alone, f"{name}.beside": slowest, f"{name}.waiting": float(waiting)}
+
+
+async def begin_beside(place: Place, crowd: Place, count: int) -> tuple[float, int]:
+    """Seconds until the task runs, and how many Runs of the crowd had not begun by then."""
+    await place.at_rest()
+    await crowd.at_rest()
+    tasks = [task(f"t{number}", NOW, ["began"]) for number in range(EACH)]
+    runs = [new_name("crowd") for _ in range(count)]
+    try:
+        await asyncio.gather(*(create_run(crowd, run, tasks) for run in runs))
+        created, begun = await begin_small(place, count * EACH)
+        uids = [(await succeeded(crowd, run, count * EACH)).uid for run in runs]
+        first = [
+            min(await asyncio.gather(*(read_output(crowd, uid, one["name"], "began") for one in tasks))) for uid in uids
+        ]
+    finally:
+        await delete_runs(crowd, [run for run in runs if run in crowd.seen.runs])
+    return begun - created, sum(moment > begun for moment in first)
+
+
+async def measure_alone(place: Place) -> float:
+    """Seconds until the task of a small Run runs."""
+    taken = []
+    for _ in range(TRIES):
+        await place.at_rest()
+        created, begun = await begin_small(place, 1)
+        taken.append(begun - created)
+    return median(taken)
+
+
+async def begin_small(place: Place, count: int) -> tuple[float, float]:
+    """When a Run of one tiny task was created, and when its code ran; `count`: tasks that may go first."""
+    run, created = new_name("small"), time.time()
+    try:
+        await create_run(place, run, one())
+        uid = (await succeeded(place, run, count)).uid
+        return created, await read_output(place, uid, "t", "began")
+    finally:
+        await delete_runs(place, [run])
+
+
+@asynccontextmanager
+async def another_namespace(place: Place) -> AsyncIterator[Place]:
+    """A place without spare pods that is gone when the block ends."""
+    with own_namespace() as name:
+        async with watched(place.kube, name) as seen, counted(place.kube, name) as writes:
+            yield replace(place, namespace=name, seen=seen, writes=writes, spares=0)

@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Sequence
+from statistics import median
 
 from cpu import snapshot
 from floor import Place, Round, build_pod, delete_pods
 from report import combine
-from scale_etcd import objects, read_etcd
-from scale_runs import LEAST_SECONDS, SECONDS_A_TASK, containers, create_run, delete_runs, new_name, succeeded
+from scale_etcd import Etcd, read_etcd, spent
+from scale_runs import LEAST_SECONDS, SECONDS_A_TASK
+from scale_work import measure_run
 from seen import BenchError
 from tasks import Json, read_cpu
 
 from maze_cluster.kwok import GPU_MEMORY_LABEL, GPU_MEMORY_MIB
 from maze_cluster.layout import Layout
 from maze_io.kube import pods_path
+
+RUNS = 2
+"""That are measured, after one that is not."""
 
 
 def build_fake_pod(name: str, image: str) -> Json:
@@ -28,18 +34,37 @@ def build_fake_pod(name: str, image: str) -> Json:
     return pod
 
 
-async def measure_pods(place: Place, layout: Layout, count: int, name: str) -> Round:
-    """Bare pods, the Run, and bare pods again, for a machine that changes.
+async def measure_pods(place: Place, layout: Layout, count: int, rest: Etcd, name: str) -> Round:
+    """Runs, each with bare pods before and after it, for a machine that changes; and what is in the middle of each kind.
 
     Pods per second, from the first request until the last one's end is seen; and CPU seconds of every part of the system
     for each pod (kwok is one of the others).
     """
-    before = await measure_bare(place, layout, count, f"{name}.bare")
-    found = await measure_run(place, layout, count, f"{name}.run")
-    return found | combine([before, await measure_bare(place, layout, count, f"{name}.bare")])
+
+    async def bare() -> Round:
+        return await measure_bare(place, layout, count, rest, f"{name}.bare")
+
+    async def run() -> Round:
+        return await measure_run(place, layout, "pods_flat", count, rest, f"{name}.run")
+
+    await run()  # so that kwok, scheduler and operator have had as many pods before
+    bares, runs = [await bare()], []
+    for _ in range(RUNS):
+        runs.append(await run())
+        bares.append(await bare())
+    found = combine(runs) | combine(bares)
+    return found | {
+        f"{name}.{kind}.spread": spread([one[f"{name}.{kind}.rate"] for one in samples])
+        for kind, samples in (("run", runs), ("bare", bares))
+    }
 
 
-async def measure_bare(place: Place, layout: Layout, count: int, name: str) -> Round:
+def spread(rates: Sequence[float]) -> float:
+    """Percent of the middle one from the slowest to the fastest: a ratio that differs by less says nothing."""
+    return (max(rates) - min(rates)) / median(rates) * 100
+
+
+async def measure_bare(place: Place, layout: Layout, count: int, rest: Etcd, name: str) -> Round:
     """The shortest script: so many requests, as many at once as there are connections, and a watch."""
     prefix = f"bare-{uuid.uuid4().hex[:6]}-"
     made = [f"{prefix}{number}" for number in range(count)]
@@ -59,31 +84,9 @@ async def measure_bare(place: Place, layout: Layout, count: int, name: str) -> R
         seconds = max(pods[one].ended for one in made) - began
     finally:
         await delete_pods(place, made)
-    rates = {f"{name}.rate": count / seconds, f"{name}.created_rate": count / created}
-    return rates | used | {f"{name}.put": (after.put - before.put) / count}
-
-
-async def measure_run(place: Place, layout: Layout, count: int, name: str) -> Round:
-    """The same as tasks of a Run, until its end is seen; bytes put into etcd for each, and how much of that is Maze's own."""
-    run = new_name("pods")
-    writes = await place.at_rest()
-    async with objects(place.kube, place.namespace) as ours:
-        cpu, before, began = snapshot(), read_etcd(layout), time.time()
-        try:
-            await create_run(place, run, containers(count, place.image))
-            ended = (await succeeded(place, run, count)).ended
-            after, used = read_etcd(layout), read_cpu(name, cpu, count)
-            settled = await place.writes.settled()
-            made = [pod for pod in place.seen.pods.values() if pod.run == run]
-        finally:
-            await delete_runs(place, [run])
     return used | {
-        f"{name}.rate": count / (ended - began),
-        f"{name}.created_rate": count / (max(pod.added for pod in made) - began),
-        f"{name}.first_pod": min(pod.added for pod in made) - began,
-        f"{name}.told_late": ended - max(pod.ended for pod in made),
-        f"{name}.put": (after.put - before.put) / count,
-        f"{name}.own_put": ours.put / count,
-        f"{name}.largest": ours.largest,
-        f"{name}.writes": sum(settled.values()) / count - sum(writes.values()) / count,
+        f"{name}.seconds": seconds,
+        f"{name}.rate": count / seconds,
+        f"{name}.created_rate": count / created,
+        f"{name}.put": spent(before, after, rest)["put"] / count,
     }

@@ -10,8 +10,10 @@ from typing import Any
 from report import COUNT, RATE, SECONDS, Goal, Row, footer, show
 from report import MEMORY as MIB
 
+from maze_cluster.kwok import END_SECONDS
+
 Json = dict[str, Any]
-KIB = "KiB"
+KIB, PERCENT = "KiB", "%"
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,8 @@ class Sizes:
 
     tasks: int = 10_000
     """Of a large Run."""
+    pods: int = 1_000
+    """Of a Run that is compared with as many bare pods, again and again."""
     chain: int = 2_000
     runs: int = 1_000
     """At once, of ten container tasks each."""
@@ -33,18 +37,21 @@ class Sizes:
 
 
 SMALL = "the same shape of 100"
-BARE = "{tasks} bare pods there"
+BARE = "{pods} bare pods there"
 AS_FAST, AS_DEAR = Goal(0.85, of_ratio=True, at_least=True), Goal(1.5, of_ratio=True)
 NONE = Goal(0)
 OBJECT, ETCD = Goal(512 * 1024), Goal(5000.0)
 """Bytes: of one object, and put into etcd for each task (50 MB for 10,000)."""
+LINE = Goal(199)
+"""Characters that are still read in one line."""
 
 
 def _pods(part: str, title: str) -> tuple[Row, ...]:
     run, bare = f"{part}.run", f"{part}.bare"
-    what = f"{{tasks}} container tasks on fake nodes, {title}"
+    what = f"{{pods}} container tasks on fake nodes, {title}"
     return (
         Row(f"{what}: pods per second", f"{run}.rate", RATE, f"{bare}.rate", BARE, AS_FAST),
+        Row(f"{what}: slowest to fastest", f"{run}.spread", PERCENT, f"{bare}.spread", BARE),
         Row(f"{what}: bytes put into etcd for each", f"{run}.put", KIB, f"{bare}.put", BARE),
         Row(f"{what}: of these, Maze's own objects", f"{run}.own_put", KIB),
         Row(f"{what}: Maze's writes for each", f"{run}.writes", COUNT),
@@ -54,30 +61,46 @@ def _pods(part: str, title: str) -> tuple[Row, ...]:
     )
 
 
-def _shape(shape: str, title: str) -> tuple[Row, ...]:
+def _shape(shape: str, title: str, each: str = "task", bytes_goal: str = "") -> tuple[Row, ...]:
+    """`bytes_goal`: which bytes have one, "put" or "own_put": where each task has a pod, most bytes are those of the pods."""
+    small = f"{shape}.small"
+    goals = {bytes_goal: ETCD}
     return (
-        Row(f"{title}: tasks per second", f"{shape}.rate", RATE, f"{shape}.small.rate", SMALL),
-        Row(f"{title}: time of a task", f"{shape}.task", SECONDS, f"{shape}.small.task", SMALL, AS_DEAR),
+        Row(f"{title}: {each}s per second", f"{shape}.rate", RATE, f"{small}.rate", SMALL),
+        Row(f"{title}: time of a {each}", f"{shape}.task", SECONDS, f"{small}.task", SMALL, AS_DEAR),
         Row(
-            f"{title}: CPU of the operator for a task",
-            f"{shape}.operator",
+            f"{title}: CPU of the operator for a {each}",
+            f"{shape}.cpu.operator",
             SECONDS,
-            f"{shape}.small.operator",
+            f"{small}.cpu.operator",
             SMALL,
             AS_DEAR,
         ),
-        Row(
-            f"{title}: bytes put into etcd for a task",
-            f"{shape}.put",
-            KIB,
-            f"{shape}.small.put",
-            SMALL,
-            None if shape == "chain" else ETCD,
+        *(
+            Row(f"{title}: {what}", f"{shape}.{key}", KIB, f"{small}.{key}", SMALL, goals.get(key))
+            for key, what in (
+                ("put", f"bytes put into etcd for a {each}"),
+                ("own_put", "of these, Maze's own objects"),
+            )
         ),
-        Row(f"{title}: Maze's writes for a task", f"{shape}.writes", COUNT, f"{shape}.small.writes", SMALL),
-        Row(f"{title}: largest object", f"{shape}.largest", KIB, goal=OBJECT),
+        Row(f"{title}: Maze's writes for a {each}", f"{shape}.writes", COUNT, f"{small}.writes", SMALL),
+        Row(f"{title}: largest object of Maze's", f"{shape}.largest", KIB, goal=OBJECT),
         Row(f"{title}: replay of all its events", f"{shape}.replay", SECONDS),
         Row(f"{title}: numbers of events that are wrong", f"{shape}.replay_wrong", COUNT, goal=NONE),
+        Row(f"{title}: characters of a line of kubectl get run", f"{shape}.line", COUNT, goal=LINE),
+    )
+
+
+def _fair(key: str, title: str, beside: str) -> Row:
+    return Row(
+        f"{title}, beside {beside}: created → it runs", f"{key}.beside", SECONDS, f"{key}.alone", "alone", Goal(2)
+    )
+
+
+def _namespaces(key: str, title: str) -> tuple[Row, ...]:
+    return (
+        _fair(key, title, "{warm_runs} Runs in another namespace"),
+        Row(f"{title}: of the {{warm_runs}} Runs, those that had not begun by then", f"{key}.waiting", COUNT),
     )
 
 
@@ -90,21 +113,21 @@ def _gone(part: str, title: str, seconds: float) -> tuple[Row, ...]:
     )
 
 
+MANY = "{runs} Runs of 10 container tasks at once"
+STREAM = "{per_second} Runs a second for {seconds} s"
 ROWS: dict[str, tuple[Row, ...]] = {
     "pods": _pods("pods", "limits lifted"),
     "pods_default": _pods("pods_default", "the scheduler's default limits"),
-    "flat": _shape("flat", "{tasks} tasks, flat"),
-    "layers": _shape("layers", "{tasks} tasks in layers"),
+    "pods_flat": _shape("pods_flat", "{tasks} container tasks, flat", "pod", "own_put"),
+    "pods_layers": _shape("pods_layers", "{tasks} container tasks in layers", "pod", "own_put"),
+    "pods_chain": _shape("pods_chain", "chain of {chain} container tasks", "pod"),
+    "flat": _shape("flat", "{tasks} tasks, flat", bytes_goal="put"),
+    "layers": _shape("layers", "{tasks} tasks in layers", bytes_goal="put"),
     "chain": _shape("chain", "chain of {chain}"),
     "many": (
-        Row(
-            "{runs} Runs of 10 container tasks at once: pods per second",
-            "many.rate",
-            RATE,
-            "many.bare.rate",
-            "as many bare pods",
-        ),
-        Row("{runs} Runs of 10 container tasks at once: all have succeeded", "many.seconds", SECONDS),
+        Row(f"{MANY}: pods per second", "many.rate", RATE, "many.bare.rate", "as many bare pods"),
+        Row(f"{MANY}: all have succeeded", "many.seconds", SECONDS, "many.bare.seconds", "as many bare pods"),
+        Row(f"{MANY}: Runs per second", "many.runs_rate", RATE),
     ),
     "warm": (
         Row(
@@ -116,31 +139,17 @@ ROWS: dict[str, tuple[Row, ...]] = {
         ),
     ),
     "stream": (
-        Row("{per_second} Runs a second for {seconds} s: created → ended, p50", "stream.p50", SECONDS),
-        Row("{per_second} Runs a second for {seconds} s: created → ended, p99", "stream.p99", SECONDS),
-        Row("{per_second} Runs a second for {seconds} s: created per second", "stream.rate", RATE),
-        Row("{per_second} Runs a second for {seconds} s: Runs older than 5 s at the end", "stream.backlog", COUNT),
+        Row(f"{STREAM}: created → ended, p50", "stream.p50", SECONDS),
+        Row(f"{STREAM}: created → ended, p99", "stream.p99", SECONDS),
+        Row(f"{STREAM}: created per second", "stream.rate", RATE),
+        Row(f"{STREAM}: Runs open and older than 5 s at the end", "stream.backlog", COUNT),
     ),
-    "fair": (
-        Row(
-            "1 task beside a Run of {tasks}: created → its code runs",
-            "fair.beside",
-            SECONDS,
-            "fair.alone",
-            "alone",
-            Goal(2),
-        ),
+    "fair": (_fair("fair", "1 task", "a Run of {tasks}"),),
+    "fair_namespaces": (
+        *_namespaces("fair_namespaces", "the only Run of a namespace"),
+        *_namespaces("fair_namespaces.spares", "the only Run of a namespace with spare pods"),
     ),
-    "fair_pods": (
-        Row(
-            "1 pod beside a Run of {tasks} pods: created → it runs",
-            "fair_pods.beside",
-            SECONDS,
-            "fair_pods.alone",
-            "alone",
-            Goal(2),
-        ),
-    ),
+    "fair_pods": (_fair("fair_pods", "1 pod", "a Run of {tasks} pods"),),
     "recovery": _gone("recovery", "operator killed in a Run of {tasks}", 10),
     "standby": (
         *_gone("standby", "operator hangs in a Run of {tasks}", 15),
@@ -153,9 +162,14 @@ ROWS: dict[str, tuple[Row, ...]] = {
     ),
 }
 """Part -> its rows."""
-FAKE = ("pods", "pods_default", "many", "stream", "fair_pods")
-"""Parts that need fake nodes."""
-GROUPS = {"kwok": FAKE, "work": ("flat", "layers", "chain")}
+SHORT_SECONDS = 0.1
+FAKE = {
+    **dict.fromkeys(("pods", "pods_default", "many", "stream", "fair_pods"), END_SECONDS),
+    # A longer life would be most of the time of a small Run, and of a chain: what they cost would not be seen.
+    **dict.fromkeys(("pods_flat", "pods_layers", "pods_chain"), SHORT_SECONDS),
+}
+"""Part that needs fake nodes -> how long a pod lives on them."""
+GROUPS = {"kwok": tuple(FAKE), "work": ("flat", "layers", "chain")}
 
 
 def read_parts(text: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from floor import Place
@@ -30,31 +30,60 @@ GONE_SECONDS = 300.0
 Json = dict[str, Any]
 
 
-def layers(count: int) -> list[Json]:
+Before = Callable[[int, int], Iterable[int]]
+"""Number of a task and of all tasks -> numbers of the tasks that it waits for."""
+
+
+def none_before(number: int, count: int) -> Iterable[int]:
+    return ()
+
+
+def layer_before(number: int, count: int) -> Iterable[int]:
     """As many layers as each has tasks (nearly): each task waits for three of the layer before."""
     width = math.isqrt(count)
-    made = []
-    for number in range(count):
-        layer, column = divmod(number, width)
-        before = [f"t{(layer - 1) * width + (column + step) % width}" for step in range(BEFORE)] if layer else []
-        made.append(task(f"t{number}", SOURCE, ["n"]) | {"dependsOn": sorted(set(before))})
-    return made
+    layer, column = divmod(number, width)
+    return {(layer - 1) * width + (column + step) % width for step in range(BEFORE)} if layer else ()
 
 
-def containers(count: int, image: str) -> list[Json]:
+def one_before(number: int, count: int) -> Iterable[int]:
+    return (number - 1,) if number else ()
+
+
+def depends_on(number: int, count: int, before: Before) -> Json:
+    return {"dependsOn": sorted(f"t{one}" for one in before(number, count))}
+
+
+def layers(count: int) -> list[Json]:
+    return [task(f"t{number}", SOURCE, ["n"]) | depends_on(number, count, layer_before) for number in range(count)]
+
+
+def containers(count: int, image: str, before: Before = none_before) -> list[Json]:
     """Each has a pod of its own, on a fake node."""
     return [
         {
             "name": f"t{number}",
             "container": {"image": image, "command": ["true"]},
             "resources": {"gpuMemory": f"{GPU_MEMORY_MIB}Mi"},
+            **depends_on(number, count, before),
         }
         for number in range(count)
     ]
 
 
-SHAPES = {"flat": fan_out, "layers": layers, "chain": chain}
-"""Of Runs of tiny Python tasks."""
+Shape = Callable[[int, str], list[Json]]
+"""Number of tasks and image -> tasks."""
+TINY: dict[str, Shape] = {
+    "flat": lambda count, image: fan_out(count),
+    "layers": lambda count, image: layers(count),
+    "chain": lambda count, image: chain(count),
+}
+"""Python tasks, which share pods."""
+CONTAINERS: dict[str, Shape] = {
+    "pods_flat": containers,
+    "pods_layers": lambda count, image: containers(count, image, layer_before),
+    "pods_chain": lambda count, image: containers(count, image, one_before),
+}
+SHAPES = TINY | CONTAINERS
 
 
 def new_name(name: str) -> str:

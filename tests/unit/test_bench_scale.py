@@ -12,13 +12,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 
+from scale import PARTS, write_parts
 from scale_etcd import COUNTERS, Etcd, Objects, parse_etcd, spent
 from scale_events import wrong_numbers
 from scale_operator import _pod_uid
-from scale_pods import build_fake_pod
+from scale_pods import build_fake_pod, spread
 from scale_recovery import longest_silence
 from scale_report import ROWS, Sizes, build_part, missed, read_parts, table
-from scale_runs import SHAPES, containers
+from scale_runs import CONTAINERS, SHAPES, containers
 from seen import BenchError
 
 from maze_cluster.kwok import FAKE, GPU_MEMORY_LABEL, GPU_MEMORY_MIB, build_config, build_node
@@ -49,16 +50,24 @@ def part(**measures: float) -> dict[str, Any]:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("count", [100, 101, 1000])
 def test_a_large_run_is_a_valid_workflow(shape: str, count: int) -> None:
-    spec = WorkflowSpec.model_validate({"tasks": SHAPES[shape](count)})
+    spec = WorkflowSpec.model_validate({"tasks": SHAPES[shape](count, "image")})
     assert len(spec.tasks) == count
     assert not check_workflow(spec)
 
 
-def test_each_task_of_a_layer_waits_for_three_of_the_layer_before() -> None:
-    made = {task["name"]: task["dependsOn"] for task in SHAPES["layers"](100)}
+@pytest.mark.parametrize("shape", ["layers", "pods_layers"])
+def test_each_task_of_a_layer_waits_for_three_of_the_layer_before(shape: str) -> None:
+    made = {task["name"]: task["dependsOn"] for task in SHAPES[shape](100, "image")}
     assert [made[f"t{number}"] for number in (0, 9)] == [[], []]
     assert made["t10"] == ["t0", "t1", "t2"]
     assert made["t99"] == ["t80", "t81", "t89"]
+
+
+def test_containers_are_flat_or_one_after_the_other() -> None:
+    made = {
+        shape: [task["dependsOn"] for task in CONTAINERS[shape](4, "image")] for shape in ("pods_flat", "pods_chain")
+    }
+    assert made == {"pods_flat": [[]] * 4, "pods_chain": [[], ["t0"], ["t1"], ["t2"]]}
 
 
 def test_tasks_and_bare_pods_go_to_fake_nodes_by_the_same_rule() -> None:
@@ -144,20 +153,63 @@ def test_the_table_has_ratios_goals_and_what_was_not_measured() -> None:
     parts = {"pods": part(**{run: 80.0, bare: 100.0}), "flat": part(flat__largest=512 * 1024.0, flat__replay_wrong=0.0)}
     text = table(parts, ["Not measured: chain: why"])
     first, largest, wrong = text.splitlines()[2:5]
-    assert "10,000 container tasks" in first
-    assert first.endswith("| 80.0/s | 100.0/s | 10,000 bare pods there | 0.80 | ≥ ratio 0.85 | NOT MET |")
+    assert "1,000 container tasks" in first
+    assert first.endswith("| 80.0/s | 100.0/s | 1,000 bare pods there | 0.80 | ≥ ratio 0.85 | NOT MET |")
     assert largest.endswith("| 512.0 KiB |  |  |  | ≤ 512.0 KiB | met |")
     assert wrong.endswith("| ≤ 0 | met |")
     assert text.endswith("Not measured: chain: why")
     assert missed(parts) == [first.split(" | ")[0].removeprefix("| ")]
 
 
-def test_every_row_belongs_to_its_part() -> None:
+def test_only_mazes_own_bytes_have_a_goal_where_each_task_has_a_pod() -> None:
+    measured = {"put": 14_000.0, "own_put": 5_001.0}
+    parts = {
+        shape: part(**{f"{shape}__{key}": value for key, value in measured.items()})
+        for shape in ("pods_flat", "pods_chain", "flat")
+    }
+    assert missed(parts) == [
+        "10,000 container tasks, flat: of these, Maze's own objects",
+        "10,000 tasks, flat: bytes put into etcd for a task",
+    ]
+
+
+def test_all_shapes_have_the_same_rows() -> None:
+    assert len({tuple(row.key.removeprefix(shape) for row in ROWS[shape]) for shape in SHAPES}) == 1
+
+
+def test_a_line_of_kubectl_must_stay_below_200_characters() -> None:
+    assert not missed({"flat": part(flat__line=199.0)})
+    assert missed({"flat": part(flat__line=200.0)})
+
+
+def test_a_run_of_another_namespace_begins_within_two_seconds() -> None:
+    found = part(fair_namespaces__beside=2.5, fair_namespaces__alone=1.0, fair_namespaces__waiting=41.0)
+    late, waiting = table({"fair_namespaces": found}, []).splitlines()[2:4]
+    assert late.endswith("| 2.50 s | 1.00 s | alone | 2.50 | ≤ 2.00 s | NOT MET |")
+    assert "of the 50 Runs" in waiting
+    assert waiting.endswith("| 41 |  |  |  |  |  |")
+
+
+def test_noise_is_told_as_percent_of_the_middle() -> None:
+    assert spread([92.0, 100.0, 108.0]) == pytest.approx(16.0)
+
+
+def test_what_was_measured_is_in_the_file_after_each_part(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    for parts in ({"pods": part()}, {"pods": part(), "many": part()}):
+        write_parts(path, parts)
+        assert json.loads(path.read_text()) == parts
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_every_part_has_rows_and_every_row_belongs_to_its_part() -> None:
+    assert PARTS.keys() == ROWS.keys()
     assert all(row.key.split(".")[0] == name for name, rows in ROWS.items() for row in rows)
 
 
 def test_parts_are_chosen_by_name_or_group() -> None:
     assert read_parts("chain,flat") == ("flat", "chain")
     assert set(read_parts("kwok")) < set(ROWS)
+    assert read_parts("fair_namespaces,pods_chain") == ("pods_chain", "fair_namespaces")
     with pytest.raises(argparse.ArgumentTypeError, match="nothing"):
         read_parts("flat,nothing")
