@@ -149,7 +149,7 @@ def wrong_in(scene: Scene, normal: Scene | None) -> list[str]:
         if task.get("phase") == "Succeeded" and key not in cluster.stored:
             found.append(f"{task['name']} succeeded, and its result is nowhere")
     # That it was the operator who deleted a pod, to replace it, is not known where the answer is lost: the pod is lost.
-    lost = fault is Fault.UNHEARD and scene.calls[scene.at - 1].startswith("DELETE")
+    lost = fault is Fault.UNHEARD and any(call.startswith("DELETE") for call in scene.calls[scene.at - 1 : scene.at])
     if normal is not None and fault in AS_ANYWAY and not lost and outcome(run) != outcome(normal.cluster.run):
         found.append(f"it has ended as {outcome(run)}")
     return found
