@@ -28,8 +28,8 @@ down: $(VENV)/.ready  ## stop it and leave nothing behind
 demo: up  ## run a workflow on real files and watch it
 	@$(PY) examples/demo.py
 
-test: check unit up  ## everything: lint, types, decisions, real API server and processes, real pods
-	@$(PY) -m pytest tests/integration tests/e2e -q --durations=5
+test: check unit up  ## everything: lint, types, decisions, real API server and processes, real pods, faults
+	@$(PY) -m pytest tests/integration tests/e2e tests/faults -q --durations=5
 
 unit: $(VENV)/.ready  ## decisions only, no I/O
 	@$(PY) -m pytest tests/unit -q
