@@ -100,6 +100,7 @@ def _fair(key: str, title: str, beside: str) -> Row:
 def _namespaces(key: str, title: str) -> tuple[Row, ...]:
     return (
         _fair(key, title, "{warm_runs} Runs in another namespace"),
+        Row(f"{title}: created → its pod is seen", f"{key}.first_pod", SECONDS),
         Row(f"{title}: of the {{warm_runs}} Runs, those that had not begun by then", f"{key}.waiting", COUNT),
     )
 
