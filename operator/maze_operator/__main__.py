@@ -11,6 +11,7 @@ import signal
 import sys
 from dataclasses import replace
 
+import uvloop
 from aiohttp import web
 
 from maze_io.kube import Kube
@@ -105,7 +106,7 @@ def main() -> int:
     logging.getLogger("kopf").setLevel(logging.WARNING)
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # that signals are ours is meant so
     collect_less_garbage()
-    asyncio.run(serve(core, shell, store))
+    uvloop.run(serve(core, shell, store))
     return 0
 
 
