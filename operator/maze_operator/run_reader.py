@@ -77,6 +77,11 @@ class RunReader:
         """As of the newest view, or write."""
         return self._viewed.by_name.get(task) if self._viewed is not None else None
 
+    @property
+    def is_sliced(self) -> bool:
+        """Whether the Run, as last seen or written, has its tasks in TaskSlices."""
+        return self._viewed is not None and bool(self._viewed.status.task_slices)
+
     def _find_shapes(self, workflow: Workflow) -> Shapes:
         if self._shapes is None:
             spec = self._spec

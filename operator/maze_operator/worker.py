@@ -47,6 +47,8 @@ FAST, SLOW = 0.2, 10.0
 """Seconds before a failed step is tried again: first, and at most."""
 PAUSE = 0.5
 """Seconds in which changes that can wait are collected before the status is written."""
+PODS_PAUSE = 1.0
+"""The same for changes of pods: what can wait of these is news of a large Run."""
 WRITING = 12.0
 """The pause is at least so many times what the last write took, so that large Runs don't keep the API server busy."""
 CLOCKS_DIFFER = timedelta(minutes=1)
@@ -78,7 +80,7 @@ class RunWorker:
         self.delivery_problem: str | None = None
         self.cold = True
         self.ended = False
-        self.pods = OwnPods(self._wake)
+        self.pods = OwnPods(lambda at_once: self._wake(at_once, PODS_PAUSE))
         self.slots = RunSlots(engine.core.idle_seconds, self._slots_changed)
         self.being_stored: AttemptId | None = None
         self.written_version = ""
@@ -93,17 +95,27 @@ class RunWorker:
         self.count_pods()
         self._wake(at_once)
 
-    def _wake(self, at_once: bool) -> None:
+    def _wake(self, at_once: bool, pause: float = PAUSE) -> None:
         if at_once:
             self.dirty.set()
         else:
-            self.soon()
+            self.soon(pause)
 
-    def soon(self) -> None:
+    def soon(self, pause: float = PAUSE) -> None:
         """Plan again after a pause: what happens meanwhile is written together."""
-        if self._later is None and not self.dirty.is_set():
-            pause = max(PAUSE, WRITING * self._write_seconds)
-            self._later = asyncio.get_running_loop().call_later(pause, self.dirty.set)
+        if self.dirty.is_set():
+            return
+        loop = asyncio.get_running_loop()
+        when = loop.time() + max(pause, WRITING * self._write_seconds)
+        if self._later is not None and self._later.when() > when:
+            self._later.cancel()
+            self._later = None
+        if self._later is None:
+            self._later = loop.call_at(when, self.dirty.set)
+
+    def saw_own_write(self) -> None:
+        """The watch tells of the Run as we have written it."""
+        self.soon(PODS_PAUSE if self._reader.is_sliced else PAUSE)
 
     async def work(self) -> None:
         """Until the Run is gone, or has ended and nothing is left to do."""

@@ -107,9 +107,9 @@ class Operator(worker.RunWorker):
         self.slots.begin()
         self.running: Coroutine[Any, Any, Any] | None = None
 
-    def soon(self) -> None:
+    def soon(self, pause: float = PAUSE) -> None:
         if self.soon_at is None and not self.dirty.is_set():
-            self.soon_at = self.stage.clock.seconds + PAUSE
+            self.soon_at = self.stage.clock.seconds + pause
 
     async def view(self) -> RunView:
         return replace(self.seen, shapes=self.shapes)

@@ -78,15 +78,13 @@ def build_spec(
     container = build(task, workflow, settings)
     container["env"] = [*({"name": e.name, "value": e.value} for e in task.env or ()), *container["env"]]
     container["resources"] = build_resources(wanted, scale, settings)
-    # With ndots at its default, 5, full names of Services are looked up in every search domain first.
     spec: Json = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 5,
-        "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]},
         "containers": [container],
-        **_volumes(task, workflow, settings),
+        **_runner_parts(task, workflow, settings),
     }
     if priority_class is not None:
         spec["priorityClassName"] = priority_class
@@ -199,13 +197,18 @@ def _user_container(task: Task, workflow: WorkflowSpec, settings: Settings) -> J
     return container
 
 
-def _volumes(task: Task, workflow: WorkflowSpec, settings: Settings) -> Json:
+def _runner_parts(task: Task, workflow: WorkflowSpec, settings: Settings) -> Json:
     if not effective.runs_in_runner(task):
         return {}
     volumes: list[Json] = [{"name": "work", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]
     if not uses_bundled_image(task, workflow, settings):
         volumes.append({"name": "runner", "configMap": {"name": settings.runner_config_map}})
-    return {"volumes": volumes, "securityContext": {"fsGroup": USER_ID}}
+    return {
+        "volumes": volumes,
+        "securityContext": {"fsGroup": USER_ID},
+        # With ndots at its default, 5, full names of Services are looked up in every search domain first.
+        "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]},
+    }
 
 
 def build_resources(wanted: Resources, scale: float, settings: Settings) -> Json:
