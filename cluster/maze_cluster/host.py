@@ -16,7 +16,7 @@ from .components import Component
 from .errors import ClusterError
 from .firewall import OUR_RULES, list_chains
 from .heal import Found
-from .layout import BRIDGE, NODE_IP, POD_CIDR, SERVICE_CIDR, Layout
+from .layout import BRIDGE, BRIDGE_MAC, NODE_IP, POD_CIDR, SERVICE_CIDR, Layout
 from .process import is_alive, read_record
 from .sh import attempt, run
 
@@ -181,6 +181,8 @@ def _prepare_bridge() -> None:
             hint="The embedded cluster needs the right to make a bridge.",
         )
     prefix = POD_CIDR.partition("/")[2]
+    # Without one of its own a bridge takes that of its lowest port, and when that pod goes, the others go on sending there.
+    run(["ip", "link", "set", BRIDGE, "address", BRIDGE_MAC])
     run(["ip", "address", "replace", f"{NODE_IP}/{prefix}", "dev", BRIDGE])
     run(["ip", "link", "set", BRIDGE, "up"])
     run(["ip", "route", "replace", SERVICE_CIDR, "dev", BRIDGE, "src", NODE_IP])

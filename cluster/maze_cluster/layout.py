@@ -15,6 +15,8 @@ from .errors import ClusterError
 KUBERNETES_VERSION = "v1.34.4"
 NODE_NAME = "maze-node"
 BRIDGE = "maze0"
+BRIDGE_MAC = "0a:58:0a:f4:00:01"
+"""Its Ethernet address, in the way of CNI plugins: 0a:58 and NODE_IP."""
 CGROUP = "maze"
 CLUSTER_DOMAIN = "cluster.local"
 SYSTEM_NAMESPACE = "maze-system"
