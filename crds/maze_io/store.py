@@ -34,7 +34,8 @@ T = TypeVar("T")
 CHUNK = 1 << 20
 TRIES = 3
 CONNECT_SECONDS, READ_SECONDS = 2, 20
-PRESIGNED_SECONDS = 300
+PRESIGNED_SECONDS = 3600
+"""Of our own requests, which are sent at once: so far the clocks of this process and the object store may be apart."""
 CONNECTIONS = 32
 ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
 NO_BUCKET = re.compile(rb"<Code>NoSuchBucket</Code>")

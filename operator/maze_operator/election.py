@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from maze_crds.base import format_time
 from maze_io.kube import Kube, KubeError, pods_path, resource_path
-from maze_operator.core.podview import parse_time
 
 log = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 
-def may_take(spec: Json, identity: str, now: datetime) -> bool:
-    """Whether a Lease with this spec is ours, free, or expired (its seconds since the last renewal have passed)."""
+def may_take(spec: Json, identity: str, unchanged: float) -> bool:
+    """Whether a Lease with this spec is ours, free, or expired. unchanged: seconds for which this process has seen it like this;
+    the holder's clock may be another one, so its renewTime is not compared with ours (as in client-go)."""
     holder = spec.get("holderIdentity")
     if not holder or holder == identity or not spec.get("renewTime"):
         return True
-    expires = parse_time(spec["renewTime"]) + timedelta(seconds=spec.get("leaseDurationSeconds", 0))
-    return now > expires
+    expired: bool = unchanged > spec.get("leaseDurationSeconds", 0)
+    return expired
 
 
 class Election:
@@ -33,6 +33,8 @@ class Election:
         self._kube, self._namespace, self._name, self._identity = kube, namespace, name, identity
         self._seconds = seconds
         self._path = resource_path("coordination.k8s.io/v1", "leases", namespace)
+        self._seen: Json = {}
+        self._seen_at = 0.0
 
     async def acquire(self) -> None:
         """Wait until this process holds the Lease."""
@@ -73,11 +75,10 @@ class Election:
             log.warning("releasing lease %s: %s", self._name, error)
 
     async def _try(self) -> bool:
-        now = datetime.now(UTC)
         spec = {
             "holderIdentity": self._identity,
             "leaseDurationSeconds": round(self._seconds),
-            "renewTime": format_time(now),
+            "renewTime": format_time(datetime.now(UTC)),
         }
         try:
             lease = await self._kube.get(f"{self._path}/{self._name}")
@@ -87,10 +88,18 @@ class Election:
             metadata = {"name": self._name, "namespace": self._namespace}
             body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
             return await self._write(self._kube.post(self._path, body))
-        if not may_take(lease["spec"], self._identity, now) and not await self._holder_is_gone(lease["spec"]):
+        if not may_take(
+            lease["spec"], self._identity, self._unchanged(lease["spec"])
+        ) and not await self._holder_is_gone(lease["spec"]):
             return False
         lease["spec"] = {**lease["spec"], **spec}
         return await self._write(self._kube.put(f"{self._path}/{self._name}", lease))
+
+    def _unchanged(self, spec: Json) -> float:
+        now = asyncio.get_running_loop().time()
+        if spec != self._seen:
+            self._seen, self._seen_at = spec, now
+        return now - self._seen_at
 
     async def _write(self, call: Any) -> bool:
         try:

@@ -17,7 +17,7 @@ from maze_io.store import AsyncStore, StoreError
 from maze_operator.codes import Codes
 from maze_operator.core.podview import run_uid_of, view_pod, view_slot
 from maze_operator.core.starts import Starts
-from maze_operator.core.values import RunView, Settings
+from maze_operator.core.values import PodView, RunView, Settings
 from maze_operator.delivery import Deliveries
 from maze_operator.dispatch import Dispatch
 from maze_operator.executor import Executor
@@ -54,6 +54,8 @@ class Engine:
         self.pods = Cache(self._pod_changed)
         self.ready = False
         self._pods_of: defaultdict[str, dict[Key, Object]] = defaultdict(dict)
+        self._gone: list[tuple[str, PodView]] = []
+        """Pods that went while the Runs were not known yet, and the uids of their Runs: they are not to be made again."""
         self._workers: dict[str, RunWorker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -67,6 +69,7 @@ class Engine:
         await self.pods.wait_synced()
         await self.dispatch.wait_synced()
         self.runs.apply(await self.kube.list_all(runs_path()))
+        self._gone.clear()
         self.dispatch.start()
         await self.deliveries.start()
         self._spawn(self._relist())
@@ -125,7 +128,7 @@ class Engine:
         worker = self._ensure_worker(key, uid)
         plain = "problemId" not in new["spec"] and "opRun" not in new["spec"]
         if plain and new["metadata"]["resourceVersion"] == worker.written_version:
-            worker.soon()
+            worker.saw_own_write()
         else:
             worker.dirty.set()
 
@@ -140,6 +143,7 @@ class Engine:
             worker = RunWorker(self, key[0], key[1], uid)
             for pod in self._pods_of.get(uid, {}).values():
                 self._add_pod(worker, pod)
+            worker.pods.known |= {view.attempt_id for of, view in self._gone if of == uid}
             worker.slots.begin()
             self._workers[uid] = worker
             self._spawn(self._work(worker))
@@ -190,6 +194,9 @@ class Engine:
         self.spares.see_pod(old, new)
         worker = self._workers.get(run_uid)
         if worker is None:
+            view = view_pod(pod) if new is None and not self.ready else None
+            if view is not None:
+                self._gone.append((run_uid, view))
             return
         if new is not None:
             self._add_pod(worker, new)

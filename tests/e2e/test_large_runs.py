@@ -63,7 +63,7 @@ def test_a_large_run_is_told_whole_and_every_object_of_it_is_small(
     run, slices = cluster.get_run(name), cluster.slices_of(name)
     assert len(slices) == len(status["taskSlices"]) == 4
     assert max(len(json.dumps(each)) for each in [run, *slices]) < 64 * 1024
-    detail = maze.get(f"/api/maze/runs/{name}")
+    detail = awaited(lambda: maze.get(f"/api/maze/runs/{name}"), lambda seen: seen["status"] == "Succeeded")
     assert [task["task_id"] for task in detail["tasks"]] == [*(f"t{n}" for n in range(COUNT)), "last"]
     assert {task["status"] for task in detail["tasks"]} == {"Succeeded"}
     assert len(detail["tasks"][-1]["depends_on"]) == COUNT
@@ -92,7 +92,7 @@ def test_a_large_run_is_cancelled_while_its_tasks_run(cluster: Cluster, store: O
     counts = status["counts"]
     assert counts["succeeded"] >= 5
     assert counts["succeeded"] + counts["cancelled"] == COUNT
-    detail = maze.get(f"/api/maze/runs/{name}")
+    detail = awaited(lambda: maze.get(f"/api/maze/runs/{name}"), lambda seen: seen["status"] == "Cancelled")
     assert {task["status"] for task in detail["tasks"]} == {"Succeeded", "Cancelled"}
 
 

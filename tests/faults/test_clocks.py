@@ -59,17 +59,7 @@ def skew(time: datetime) -> float:
     return (time - datetime.now(UTC)).total_seconds()
 
 
-@pytest.mark.parametrize(
-    "seconds",
-    [
-        pytest.param(420, id="ahead"),
-        pytest.param(
-            -420,
-            id="behind",
-            marks=pytest.mark.xfail(strict=True, reason="it signs its own requests to the store for 300 s only"),
-        ),
-    ],
-)
+@OFF
 def test_operator(stage: Stage, seconds: int) -> None:
     name = stage.work()
     with clock_off([stage.machine.running("operator")], seconds):
@@ -105,7 +95,6 @@ def test_kubelet(stage: Stage, seconds: int) -> None:
         stage.require_undisturbed(name)
 
 
-@pytest.mark.xfail(strict=True, reason="election.may_take compares the clocks of two machines")
 def test_standby(stage: Stage, two: None) -> None:
     """One whose clock is ahead takes every renewal of the Lease for one of long ago: it must not lead as well."""
     former = leader(stage.cluster)

@@ -110,7 +110,6 @@ def test_node_drained(stage: Stage, nodes: None) -> None:
     require_retried(stage, name, lost)
 
 
-@pytest.mark.xfail(reason="where it is seen between its mark as Failed and its end, its program is said to have failed")
 def test_node_gone(stage: Stage, nodes: None) -> None:
     """Its object is deleted, as a cloud does it with a machine that is no more; its pods are collected later."""
     name, node = start(stage)

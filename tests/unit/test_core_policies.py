@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from builders import SETTINGS, T0, at, container_task, pod, python_task, run_view, succeeded, workflow
+from builders import SETTINGS, T0, container_task, pod, python_task, run_view, succeeded, workflow
 from maze_crds import names
 from maze_crds.inputs import check_inputs, fill_defaults
 from maze_crds.protocol import Output, Result
@@ -241,6 +241,24 @@ def test_a_pod_is_read_back_as_the_attempt_it_was_made_for() -> None:
     assert ended.ended == Ended(False, "Error", "", 2, "")
 
 
+def test_a_pod_that_kubernetes_ends_with_its_node_is_no_fault_of_its_program() -> None:
+    """The pod collector marks the pods of a node that is gone as Failed before it deletes them."""
+    condition = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC"}
+    made = {
+        "metadata": {"name": "p", "uid": "u", "labels": {names.LABEL_TASK: "t", names.LABEL_ATTEMPT: "1"}},
+        "spec": {"nodeName": "n"},
+        "status": {"phase": "Failed", "conditions": [condition], "containerStatuses": [{"state": {"running": {}}}]},
+    }
+    view = view_pod(made)
+    assert view is not None
+    found = diagnose_ended(view, view.ended)
+    assert (found["cause"], found["reason"]) == ("Infrastructure", "DeletionByPodGC")
+    condition["status"] = "False"
+    view = view_pod(made)
+    assert view is not None
+    assert diagnose_ended(view, view.ended)["cause"] == "UserError"
+
+
 def test_a_token_is_good_for_its_own_pod_only() -> None:
     key = b"k" * 32
     token = make_token(key, "maze", "p1")
@@ -251,16 +269,16 @@ def test_a_token_is_good_for_its_own_pod_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "free"),
+    ("spec", "unchanged", "free"),
     [
-        ({}, True),
-        ({"holderIdentity": "me", "renewTime": "2026-01-01T00:00:00.000000Z", "leaseDurationSeconds": 10}, True),
-        ({"holderIdentity": "other", "renewTime": "2026-01-01T00:00:00.000000Z", "leaseDurationSeconds": 10}, False),
-        ({"holderIdentity": "other", "renewTime": "2025-12-31T23:59:40.000000Z", "leaseDurationSeconds": 10}, True),
+        ({}, 0, True),
+        ({"holderIdentity": "me", "renewTime": "2026-01-01T00:00:00.000000Z", "leaseDurationSeconds": 10}, 0, True),
+        ({"holderIdentity": "other", "renewTime": "2025-12-31T23:59:40.000000Z", "leaseDurationSeconds": 10}, 9, False),
+        ({"holderIdentity": "other", "renewTime": "2026-01-01T00:00:00.000000Z", "leaseDurationSeconds": 10}, 11, True),
     ],
 )
-def test_a_lease_is_taken_only_when_it_is_free_or_expired(spec: dict[str, Any], free: bool) -> None:
-    assert may_take(spec, "me", at(1)) is free
+def test_a_lease_is_taken_only_when_it_is_free_or_expired(spec: dict[str, Any], unchanged: float, free: bool) -> None:
+    assert may_take(spec, "me", unchanged) is free
 
 
 def test_dollars_in_inputs_are_not_expanded_by_kubernetes() -> None:

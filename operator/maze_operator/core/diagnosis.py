@@ -72,6 +72,9 @@ def diagnose_ended(pod: PodState | None, ended: Ended | None) -> Failure:
     """Why a pod is gone that left no result. Both None: the pod itself has vanished."""
     if pod is None or ended is None:
         return failure(Cause.INFRASTRUCTURE, "PodLost", "the pod was deleted before the task ended")
+    if ended.disrupted is not None and not ended.succeeded:
+        message = ended.message or f"Kubernetes ended the pod: {ended.disrupted}"
+        return failure(Cause.INFRASTRUCTURE, ended.disrupted, message, ended.exit_code)
     if ended.reason in _INFRASTRUCTURE or (pod.deleting and not ended.succeeded):
         message = ended.message or f"the pod ended with {ended.reason or 'its deletion'}"
         return failure(Cause.INFRASTRUCTURE, ended.reason or "PodLost", message, ended.exit_code)

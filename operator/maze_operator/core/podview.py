@@ -91,4 +91,12 @@ def _ended(status: Json, state: Json) -> Ended | None:
         exit_code=terminated.get("exitCode"),
         termination_message=terminated.get("message") or "",
         started=parse_time(terminated["startedAt"]) if terminated.get("startedAt") else None,
+        disrupted=_disrupted(status),
     )
+
+
+def _disrupted(status: Json) -> str | None:
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
+            return condition.get("reason") or "DisruptionTarget"
+    return None

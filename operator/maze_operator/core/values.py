@@ -129,6 +129,8 @@ class Ended:
     termination_message: str = ""
     started: datetime | None = None
     """When its container did, in whole seconds."""
+    disrupted: str | None = None
+    """Why Kubernetes ended it, in one word: its node is gone or was needed by others."""
 
 
 @dataclass(frozen=True, kw_only=True)
