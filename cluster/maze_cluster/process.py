@@ -46,12 +46,17 @@ def read_boot() -> str:
 
 
 def read_start_time(pid: int) -> int | None:
-    """When process `pid` started, in clock ticks after boot; None if there is none, or only its zombie."""
+    """When process `pid` started, in clock ticks after boot; None if there is none, or only its zombie.
+
+    A process that is ending may be a zombie while some of its threads still end, and its ports are taken until all have.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] in ("Z", "X") else int(fields[19])
+    if fields[0] == "X" or (fields[0] == "Z" and int(fields[17]) <= 1):
+        return None
+    return int(fields[19])
 
 
 def read_record(layout: Layout, name: str) -> Record | None:
