@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
+from maze_crds.run import TaskPhase
 from maze_operator.core.placing import PATIENCE, is_urgent
 from maze_operator.core.values import AttemptId, Plan, PodView, Workflow
 
@@ -28,6 +29,8 @@ class OwnPods:
         self._placed: deque[float] = deque()
         self._workflow: Workflow | None = None
         self._plan: Plan | None = None
+        self._succeeded: set[str] = set()
+        """Tasks, by the last plan and by their pods since."""
 
     def see(self, pod: PodView) -> None:
         if pod.uid in self._replaced:
@@ -65,6 +68,8 @@ class OwnPods:
 
     def planned(self, workflow: Workflow | None, plan: Plan) -> None:
         self._workflow, self._plan = workflow, plan
+        if workflow is not None and self.views:
+            self._succeeded = {task.name for task in plan.status.tasks if task.phase == TaskPhase.SUCCEEDED}
 
     def settled(self) -> None:
         """No attempt is active."""
@@ -73,7 +78,9 @@ class OwnPods:
     def _is_urgent(self, pod: PodView) -> bool:
         if self._workflow is None or self._plan is None:
             return True
-        return is_urgent(pod, self._workflow, self._plan, len(self._living), len(self._unplaced))
+        if pod.ended is not None and pod.ended.succeeded:
+            self._succeeded.add(pod.attempt_id.task)
+        return is_urgent(pod, self._workflow, self._plan, len(self._living), len(self._unplaced), self._succeeded)
 
     def _count(self, pod: PodView, before: PodView | None) -> None:
         alive = pod.ended is None

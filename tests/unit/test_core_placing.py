@@ -14,7 +14,11 @@ from maze_operator.core.values import CreatePod, Ended, Facts, Plan, PodView, Wo
 from maze_operator.own_pods import OwnPods
 
 LARGE = Workflow.of(
-    workflow(container_task("first"), *(container_task(f"t{n}") for n in range(150)), container_task("last", "first"))
+    workflow(
+        *(container_task(name) for name in ("first", "left", "right", *(f"t{n}" for n in range(150)))),
+        container_task("last", "first"),
+        container_task("join", "left", "right"),
+    )
 )
 SMALL = Workflow.of(workflow(container_task("t0"), container_task("t1")))
 
@@ -56,13 +60,24 @@ def test_any_news_of_a_small_run_is_urgent() -> None:
         (ended("t0"), {}, 0, 0, True),
         (ended("t0"), {"limited": True}, 9, 8, True),
         (ended("first"), {}, 9, 8, True),
+        (ended("left"), {}, 9, 8, False),
     ],
-    ids=["made", "placed", "placed, enough wait", "placed, too few wait", "ended", "the last", "limited", "needed"],
+    ids=[
+        "made",
+        "placed",
+        "placed, enough wait",
+        "placed, too few wait",
+        "ended",
+        "the last",
+        "limited",
+        "needed",
+        "needed with others",
+    ],
 )
 def test_news_of_a_large_run_is_urgent_where_something_can_go_on(
     news: PodView, plan: dict[str, object], living: int, unplaced: int, urgent: bool
 ) -> None:
-    assert is_urgent(news, LARGE, decided(**plan), living, unplaced) is urgent
+    assert is_urgent(news, LARGE, decided(**plan), living, unplaced, {news.attempt_id.task}) is urgent
 
 
 def test_a_plan_says_when_the_next_pods_are_made() -> None:
@@ -100,6 +115,13 @@ def test_pods_without_a_node_are_counted() -> None:
     assert seen.pods.placed_lately() == 1
     assert seen.news(pod("t1", placed=True)) == [True], "one is left, so the next are made"
     assert seen.pods.placed_lately() == 2
+
+
+def test_the_last_of_those_that_a_task_needs_is_urgent() -> None:
+    seen = Seen()
+    for name in ("left", "right", "t0", "t1"):
+        seen.news(pod(name))
+    assert [seen.news(ended(name)) for name in ("left", "right")] == [[False], [True]]
 
 
 def test_news_that_changes_nothing_for_a_plan_is_no_news() -> None:

@@ -7,6 +7,8 @@ took in the last `PATIENCE` seconds: those are placed in about that time again.
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from maze_operator.core.slicing import is_sliced
 from maze_operator.core.values import Plan, PodView, Workflow
 
@@ -28,10 +30,13 @@ def refill_at(most: int) -> int:
     return most - max(1, most // BATCHES)
 
 
-def is_urgent(pod: PodView, workflow: Workflow, plan: Plan, living: int, unplaced: int) -> bool:
+def is_urgent(
+    pod: PodView, workflow: Workflow, plan: Plan, living: int, unplaced: int, succeeded: Set[str] = frozenset()
+) -> bool:
     """Whether the Run can go on because of this change. Of a large Run, what can wait is looked at together.
 
-    plan: the last one of the Run. living, unplaced: how many of its pods have not ended, and wait for a node.
+    plan: the last one of the Run. living, unplaced: how many of its pods have not ended, and wait for a node. succeeded: tasks
+    that have, as far as is known, this one included.
     """
     if not is_sliced(len(workflow.tasks)):
         return True
@@ -39,4 +44,6 @@ def is_urgent(pod: PodView, workflow: Workflow, plan: Plan, living: int, unplace
         return True
     if pod.ended is None:
         return False
-    return living == 0 or plan.limited or bool(workflow.downstream.get(pod.attempt_id.task))
+    if living == 0 or plan.limited:
+        return True
+    return any(workflow.dependencies[name] <= succeeded for name in workflow.downstream.get(pod.attempt_id.task, ()))
