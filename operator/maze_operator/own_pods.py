@@ -85,11 +85,11 @@ class OwnPods:
     def _count(self, pod: PodView, before: PodView | None) -> None:
         alive = pod.ended is None
         (self._living.add if alive else self._living.discard)(pod.attempt_id)
-        if alive and not pod.placed:
+        if alive and pod.node is None:
             self._unplaced.add(pod.attempt_id)
             return
         self._unplaced.discard(pod.attempt_id)
-        if before is not None and pod.placed and not before.placed:
+        if before is not None and pod.node is not None and before.node is None:
             self._placed.append(time.monotonic())
 
     def _drop(self, attempt: AttemptId) -> None:

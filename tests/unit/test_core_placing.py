@@ -28,7 +28,7 @@ def decided(**more: object) -> Plan:
 
 
 def ended(task: str) -> PodView:
-    return pod(task, placed=True, ended=Ended(succeeded=True))
+    return pod(task, node="10.0.0.1", ended=Ended(succeeded=True))
 
 
 @pytest.mark.parametrize(("placed", "expected"), [(0, 100), (99, 100), (180, 180), (MOST, MOST), (5 * MOST, MOST)])
@@ -53,9 +53,9 @@ def test_any_news_of_a_small_run_is_urgent() -> None:
     ("news", "plan", "living", "unplaced", "urgent"),
     [
         (pod("t0"), {}, 9, 9, False),
-        (pod("t0", placed=True), {}, 9, 8, False),
-        (pod("t0", placed=True), {"refill_at": 7}, 9, 8, False),
-        (pod("t0", placed=True), {"refill_at": 8}, 9, 8, True),
+        (pod("t0", node="10.0.0.1"), {}, 9, 8, False),
+        (pod("t0", node="10.0.0.1"), {"refill_at": 7}, 9, 8, False),
+        (pod("t0", node="10.0.0.1"), {"refill_at": 8}, 9, 8, True),
         (ended("t0"), {}, 9, 8, False),
         (ended("t0"), {}, 0, 0, True),
         (ended("t0"), {"limited": True}, 9, 8, True),
@@ -111,9 +111,9 @@ class Seen:
 def test_pods_without_a_node_are_counted() -> None:
     seen = Seen()
     assert [seen.news(pod(f"t{n}")) for n in range(3)] == [[True], [False], [False]]
-    assert seen.news(pod("t0", placed=True)) == [False]
+    assert seen.news(pod("t0", node="10.0.0.1")) == [False]
     assert seen.pods.placed_lately() == 1
-    assert seen.news(pod("t1", placed=True)) == [True], "one is left, so the next are made"
+    assert seen.news(pod("t1", node="10.0.0.1")) == [True], "one is left, so the next are made"
     assert seen.pods.placed_lately() == 2
 
 

@@ -209,7 +209,7 @@ def test_few_pods_of_a_run_wait_for_a_node_at_once() -> None:
     assert reasons == {"t0": "PodStarting", "t1": "PodStarting", "s": "WaitingForPod"} | dict.fromkeys(
         ["t2", "t3"], "WaitingForPod"
     )
-    pods = {each.attempt_id: each for each in (pod("t0", placed=True), pod("t1"))}
+    pods = {each.attempt_id: each for each in (pod("t0", node="10.0.0.1"), pod("t1"))}
     known = Facts(known=frozenset(pods))
     assert created(plan(run_view(spec, first.status), pods, known, at(1), few)) == ["t2"]
     assert created(plan(run_view(spec, first.status), {}, Facts(), at(1), few)) == ["t0", "t1"]

@@ -1,8 +1,8 @@
 """How many pods of one Run may wait for a node, and which news of its pods can't wait.
 
-The scheduler takes pods in the order they come, so whoever comes after a large Run waits for all of its pods that no node has
-yet. Too few of them, and the scheduler has nothing to do while the next ones are made. So a Run has as many as the nodes
-took in the last `PATIENCE` seconds: those are placed in about that time again.
+Scheduler and nodes take pods in the order they come, so whoever comes after a large Run waits for all of its pods that no node
+has begun with. Too few of them, and both have nothing to do while the next ones are made. So a Run has as many as the nodes
+began with in the last `PATIENCE` seconds: with those they begin in about that time again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Set
 from maze_operator.core.slicing import is_sliced
 from maze_operator.core.values import Plan, PodView, Workflow
 
-PATIENCE = 1.8
+PATIENCE = 2.0
 """Seconds that the pod of another Run waits behind those of a large one, at most, where the scheduler goes on as it did."""
 MOST = 1000
 BATCHES = 2

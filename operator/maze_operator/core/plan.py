@@ -200,7 +200,7 @@ def _admit(step: Step) -> None:
 
 def _waiting_pods(step: Step) -> int:
     """Pods of one attempt each that no node has yet, and those that are about to be made."""
-    unplaced = sum(not pod.placed for pod in step.pods.values() if pod.ended is None)
+    unplaced = sum(pod.node is None for pod in step.pods.values() if pod.ended is None)
     made = (
         AttemptId(name, task.attempt) in step.pods
         for name, task in step.ledger.tasks.items()

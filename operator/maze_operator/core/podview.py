@@ -46,7 +46,6 @@ def _state(pod: Json) -> Json:
         "name": metadata["name"],
         "uid": metadata["uid"],
         "node": status.get("hostIP"),
-        "placed": bool(pod["spec"].get("nodeName")),
         "deleting": "deletionTimestamp" in metadata,
         "unschedulable": _unschedulable(pod["spec"], status),
         "waiting": _waiting(state),

@@ -141,8 +141,6 @@ class PodState:
     uid: str = ""
     node: str | None = None
     """Its address, once the node has begun with the pod."""
-    placed: bool = False
-    """The scheduler has chosen a node."""
     deleting: bool = False
     unschedulable: Waiting | None = None
     waiting: Waiting | None = None
