@@ -12,7 +12,7 @@ from collections.abc import Set
 from maze_operator.core.slicing import is_sliced
 from maze_operator.core.values import Plan, PodView, Workflow
 
-PATIENCE = 2.0
+PATIENCE = 1.8
 """Seconds that the pod of another Run waits behind those of a large one, at most, where the scheduler goes on as it did."""
 MOST = 1000
 BATCHES = 2
