@@ -64,7 +64,7 @@ bench: up  ## measure, as tables of ratios; fails at a gate of OpRuns that is mi
 bench-check: up  ## measure tasks against bare pods, and compare with the gates (10 minutes)
 	@$(PY) bench/run.py && $(PY) bench/check.py
 
-bench-scale: up  ## measure large Runs and many Runs, on fake nodes and on this one (40 minutes)
+bench-scale: up  ## measure large Runs and many Runs, on fake nodes and on this one (90 minutes)
 	@$(PY) bench/scale.py
 
 ROUNDS ?= 10
