@@ -17,7 +17,7 @@ from maze_io.store import AsyncStore, StoreError
 from maze_operator.codes import Codes
 from maze_operator.core.podview import run_uid_of, view_pod, view_slot
 from maze_operator.core.starts import Starts
-from maze_operator.core.values import PodView, RunView, Settings
+from maze_operator.core.values import AttemptId, RunView, Settings
 from maze_operator.delivery import Deliveries
 from maze_operator.dispatch import Dispatch
 from maze_operator.executor import Executor
@@ -54,8 +54,8 @@ class Engine:
         self.pods = Cache(self._pod_changed)
         self.ready = False
         self._pods_of: defaultdict[str, dict[Key, Object]] = defaultdict(dict)
-        self._gone: list[tuple[str, PodView]] = []
-        """Pods that went while the Runs were not known yet, and the uids of their Runs: they are not to be made again."""
+        self._gone: defaultdict[str, set[AttemptId]] = defaultdict(set)
+        """Attempts whose pods went while the Runs were not known yet, by the uids of these: they are not to be made again."""
         self._workers: dict[str, RunWorker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -143,7 +143,7 @@ class Engine:
             worker = RunWorker(self, key[0], key[1], uid)
             for pod in self._pods_of.get(uid, {}).values():
                 self._add_pod(worker, pod)
-            worker.pods.known |= {view.attempt_id for of, view in self._gone if of == uid}
+            worker.pods.known |= self._gone.get(uid, set())
             worker.slots.begin()
             self._workers[uid] = worker
             self._spawn(self._work(worker))
@@ -196,7 +196,7 @@ class Engine:
         if worker is None:
             view = view_pod(pod) if new is None and not self.ready else None
             if view is not None:
-                self._gone.append((run_uid, view))
+                self._gone[run_uid].add(view.attempt_id)
             return
         if new is not None:
             self._add_pod(worker, new)

@@ -188,10 +188,9 @@ def _admit(step: Step) -> None:
         if step.shape(name) is None:
             step.create_pod(AttemptId(name, step.ledger.tasks[name].attempt))
             step.ledger.explain(name, POD_STARTING, None)
+    step.limited = PARALLELISM_LIMIT in reasons.values()
+    step.refill_at = refill_at(waiting) if NO_POD_FREE in reasons.values() else None
     for name, reason in reasons.items():
-        step.limited |= reason == PARALLELISM_LIMIT
-        if reason == NO_POD_FREE:
-            step.refill_at = refill_at(waiting)
         step.ledger.explain(name, reason, None)
         retry_time = step.ledger.tasks[name].retry_time
         if reason == "RetryBackoff" and retry_time is not None:
