@@ -6,20 +6,23 @@ import asyncio
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 
 from cpu import snapshot
 from floor import Place, Round, build_pod, delete_pods
 from report import combine
 from scale_etcd import Etcd, read_etcd, spent
-from scale_runs import LEAST_SECONDS, SECONDS_A_TASK
+from scale_runs import GONE_SECONDS, LEAST_SECONDS, SECONDS_A_TASK
 from scale_work import measure_run
-from seen import BenchError
+from seen import BenchError, watched
 from tasks import Json, read_cpu
+from writes import counted
 
 from maze_cluster.kwok import GPU_MEMORY_LABEL, GPU_MEMORY_MIB
 from maze_cluster.layout import Layout
-from maze_io.kube import pods_path
+from maze_io.kube import pods_path, runs_path
+from own_api import own_namespace
 
 RUNS = 2
 """That are measured, after one that is not."""
@@ -38,24 +41,36 @@ async def measure_pods(place: Place, layout: Layout, count: int, rest: Etcd, nam
     """Runs, each with bare pods before and after it, for a machine that changes; and what is in the middle of each kind.
 
     Pods per second, from the first request until the last one's end is seen; and CPU seconds of every part of the system
-    for each pod (kwok is one of the others).
+    for each pod (kwok is one of the others). Both sides watch what their users have to watch, which is a part of the work:
+    who makes pods the pods, and who has made a Run only that.
     """
+    kube = place.kube
+    with own_namespace() as namespace:
+        async with counted(kube, namespace) as writes:
 
-    async def bare() -> Round:
-        return await measure_bare(place, layout, count, rest, f"{name}.bare")
+            async def bare() -> Round:
+                async with watched(kube, namespace, [pods_path]) as seen:
+                    here = replace(place, namespace=namespace, seen=seen, writes=writes)
+                    return await measure_bare(here, layout, count, rest, f"{name}.bare")
 
-    async def run() -> Round:
-        return await measure_run(place, layout, "pods_flat", count, rest, f"{name}.run")
+            async def run() -> Round:
+                async with watched(kube, namespace, [runs_path]) as seen:
+                    here = replace(place, namespace=namespace, seen=seen, writes=writes)
+                    found = await measure_run(here, layout, "pods_flat", count, rest, f"{name}.run")
+                async with watched(kube, namespace, [pods_path]) as seen:
+                    await seen.until(lambda: not seen.present, "the pods of the Run are gone", GONE_SECONDS)
+                return found
 
-    await run()  # so that kwok, scheduler and operator have had as many pods before
-    bares, runs = [await bare()], []
-    for _ in range(RUNS):
-        runs.append(await run())
-        bares.append(await bare())
-    found = combine(runs) | combine(bares)
-    return found | {
-        f"{name}.{kind}.spread": spread([one[f"{name}.{kind}.rate"] for one in samples])
-        for kind, samples in (("run", runs), ("bare", bares))
+            await run()  # so that kwok, scheduler and operator have had as many pods before
+            bares, runs = [await bare()], []
+            for _ in range(RUNS):
+                runs.append(await run())
+                bares.append(await bare())
+    return {
+        **combine(runs),
+        **combine(bares),
+        f"{name}.run.spread": spread([one[f"{name}.run.rate"] for one in runs]),
+        f"{name}.bare.spread": spread([one[f"{name}.bare.rate"] for one in bares]),
     }
 
 

@@ -17,12 +17,13 @@ from itertools import pairwise
 from typing import Any
 
 from floor import Place, Round
-from scale_operator import is_ready, leader, memory, renew, sampled, settled, standby, stopped, until
+from scale_operator import is_ready, leader, memory, renew, sampled, settled, standby, until
 from scale_runs import INLINE, LEAST_SECONDS, create_run, delete_runs, new_name, part_done, succeeded
 from seen import ENDED, BenchError
 from tasks import fan_out, task
 from tasks import measure_run as measure_tasks
 
+from cluster import stopped
 from maze_crds.run import DesiredState
 from maze_io.kube import KubeError, pods_path, resource_path, runs_path
 
@@ -105,7 +106,7 @@ async def measure_standby(place: Place, count: int, name: str) -> Round:
         run = await start(place, pod, count)
         try:
             pid, at = await leader(place.kube), time.time()
-            async with stopped(pid):
+            with stopped(pid):
                 await until(lambda: _another(place, pid), "another operator leads", HANG_SECONDS)
                 taken = time.time() - at
                 await until(lambda: _begun(place, pod, at + taken), "a task begins", HANG_SECONDS)

@@ -57,7 +57,6 @@ def _pods(part: str, title: str) -> tuple[Row, ...]:
         Row(f"{what}: Maze's writes for each", f"{run}.writes", COUNT),
         Row(f"{what}: CPU of the operator for each", f"{run}.cpu.operator", SECONDS),
         Row(f"{what}: CPU of the whole system for each", f"{run}.cpu.all", SECONDS, f"{bare}.cpu.all", BARE),
-        Row(f"{what}: its last pod has ended → it has", f"{run}.told_late", SECONDS),
     )
 
 
@@ -84,6 +83,7 @@ def _shape(shape: str, title: str, each: str = "task", bytes_goal: str = "") -> 
             )
         ),
         Row(f"{title}: Maze's writes for a {each}", f"{shape}.writes", COUNT, f"{small}.writes", SMALL),
+        Row(f"{title}: its last pod has ended → it has", f"{shape}.told_late", SECONDS),
         Row(f"{title}: largest object of Maze's", f"{shape}.largest", KIB, goal=OBJECT),
         Row(f"{title}: replay of all its events", f"{shape}.replay", SECONDS),
         Row(f"{title}: numbers of events that are wrong", f"{shape}.replay_wrong", COUNT, goal=NONE),

@@ -45,7 +45,7 @@ async def measure_run(
             ended = (await succeeded(place, run, count)).ended
             after, found = read_etcd(layout), read_cpu(name, cpu, count)
             settled = await place.writes.settled()
-            if shape in CONTAINERS:
+            if shape in CONTAINERS and place.seen.pods:
                 found |= pod_times(place, run, began, ended, name)
             if told:
                 found |= await asyncio.to_thread(replay_events, OURS, run, count, name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,8 @@ from maze_io.kube import Kube, pods_path, runs_path
 ENDED = ("Succeeded", "Failed", "Cancelled")
 SYNC_SECONDS = 30.0
 Json = dict[str, Any]
+Path = Callable[[str], str]
+"""Namespace -> path of a list."""
 
 
 class BenchError(Exception):
@@ -110,10 +112,10 @@ class Seen:
 
 
 @asynccontextmanager
-async def watched(kube: Kube, namespace: str) -> AsyncIterator[Seen]:
-    """Watches for as long as the block lasts."""
+async def watched(kube: Kube, namespace: str, paths: Sequence[Path] = (runs_path, pods_path)) -> AsyncIterator[Seen]:
+    """Watches for as long as the block lasts; `paths`: of what."""
     seen = Seen()
-    synced = [asyncio.Event(), asyncio.Event()]
+    synced = [asyncio.Event() for _ in paths]
 
     async def follow(path: str, ready: asyncio.Event) -> None:
         async for event in kube.list_and_watch(path):
@@ -125,8 +127,7 @@ async def watched(kube: Kube, namespace: str) -> AsyncIterator[Seen]:
             elif isinstance(event, Changed):
                 seen.take(event.type, event.object, at)
 
-    paths = (runs_path(namespace), pods_path(namespace))
-    tasks = [asyncio.create_task(follow(path, ready)) for path, ready in zip(paths, synced, strict=True)]
+    tasks = [asyncio.create_task(follow(path(namespace), ready)) for path, ready in zip(paths, synced, strict=True)]
     try:
         async with asyncio.timeout(SYNC_SECONDS):
             await asyncio.gather(*(ready.wait() for ready in synced))

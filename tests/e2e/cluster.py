@@ -6,13 +6,14 @@ import base64
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,17 @@ def awaited(look: Callable[[], Any], holds: Callable[[Any], object], seconds: fl
         assert time.monotonic() < deadline, f"after {seconds} s: {str(seen)[:2000]}"
         time.sleep(0.1)
     return seen
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """As if the process hung: it gets no more time, and does not know. Afterwards it goes on."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def kubectl(*arguments: str, check: bool = True) -> str:

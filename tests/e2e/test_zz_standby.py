@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from kubernetes import client
 
-from cluster import Cluster, awaited, kubectl, python
+from cluster import Cluster, awaited, kubectl, python, stopped
 from test_zz_operator_killed import operator_processes
 from test_zz_warm_operator import HOP, OPERATOR, operator_pods, succeeded
 from warm import chain, require_one_story
@@ -48,15 +46,6 @@ def two(cluster: Cluster) -> Iterator[None]:
         kubectl("scale", "-n", "maze-system", f"deployment/{OPERATOR}", "--replicas=1")
         awaited(lambda: operator_pods(cluster), lambda left: len(left) == 1)
         kubectl("rollout", "status", "-n", "maze-system", f"deployment/{OPERATOR}", "--timeout=60s")
-
-
-@contextmanager
-def stopped(process: int) -> Iterator[None]:
-    os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(process, signal.SIGCONT)
 
 
 @pytest.mark.skipif(not Path("/proc/1/environ").exists(), reason="needs the processes of the node")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import awaited
+from cluster import awaited, stopped
 from maze_cluster import cgroups, process
 from maze_cluster.components import Component, build_components, build_digest
 from maze_cluster.embedded import exclusive
@@ -133,16 +133,6 @@ def in_pods() -> Iterator[tuple[int, list[bytes]]]:
         with suppress(OSError):
             if folder.name.isdigit() and b"kubepods" in (folder / "cgroup").read_bytes():
                 yield int(folder.name), (folder / "cmdline").read_bytes().split(b"\0")
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
 
 
 def require_embedded() -> Machine:

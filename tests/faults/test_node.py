@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 from invariants import broken, end_of, living_pods, told_events
 from kubernetes.client import V1Eviction, V1ObjectMeta
-from machine import stopped
 from stage import Stage
 
-from cluster import awaited, python
+from cluster import awaited, python, stopped
 from maze_cluster.kwok import GPU_MEMORY_MIB, fake_nodes
 from maze_crds import names
 from test_runs import runner_image
@@ -27,6 +26,7 @@ DISRUPTIONS = ("DeletionByPodGC", "DeletionByTaintManager", "EvictionByEvictionA
 TASKS = 6
 RUN_SECONDS = 4
 RETRY = {"infrastructure": 3, "backoffSeconds": 0.2}
+DRAIN_SECONDS = 30
 COLLECTOR_SECONDS = 30
 """The pod collector looks every 20 s."""
 QUARANTINE_SECONDS = 100
@@ -57,6 +57,16 @@ def running(stage: Stage, name: str) -> dict[str, str]:
     return {pod.metadata.labels[names.LABEL_TASK]: pod.spec.node_name for pod in pods if pod.status.phase == "Running"}
 
 
+def running_on(stage: Stage, name: str, node: str) -> set[str]:
+    """Tasks."""
+    return {task for task, where in running(stage, name).items() if where == node}
+
+
+def await_empty(stage: Stage, name: str, node: str, seconds: float) -> None:
+    """Returns when nothing of the Run runs there."""
+    awaited(lambda: running_on(stage, name, node), lambda left: not left, seconds)
+
+
 def require_retried(stage: Stage, name: str, lost: set[str]) -> None:
     """These tasks were lost with their node once, and nothing else happened."""
     run = end_of(stage.cluster, name, 60)
@@ -75,15 +85,10 @@ def test_node_lost(stage: Stage, nodes: None) -> None:
     """It is silent, and somebody who knows says that it is out of service. Before that, a pod on it may still run."""
     name, node = start(stage)
     with stopped(stage.machine.record("kwok").pid):
-        before = running(stage, name)
-        lost = {task for task, where in before.items() if where == node}
+        lost = running_on(stage, name, node)
         silence(stage, node)
         stage.cluster.core.patch_node(node, {"spec": {"taints": [OUT_OF_SERVICE]}})
-        awaited(
-            lambda: {task for task, where in running(stage, name).items() if where == node},
-            lambda left: not left,
-            COLLECTOR_SECONDS,
-        )
+        await_empty(stage, name, node, COLLECTOR_SECONDS)
     require_retried(stage, name, lost)
 
 
@@ -106,7 +111,7 @@ def test_node_drained(stage: Stage, nodes: None) -> None:
             eviction = V1Eviction(metadata=V1ObjectMeta(name=pod.metadata.name))
             stage.cluster.core.create_namespaced_pod_eviction(pod.metadata.name, "maze", eviction)
     lost = {pod.metadata.labels[names.LABEL_TASK] for pod in pods}
-    awaited(lambda: {task for task, where in running(stage, name).items() if where == node}, lambda left: not left, 30)
+    await_empty(stage, name, node, DRAIN_SECONDS)
     stage.cluster.core.delete_node(node)
     require_retried(stage, name, lost)
 
@@ -115,11 +120,7 @@ def test_node_gone(stage: Stage, nodes: None) -> None:
     """Its object is deleted, as a cloud does it with a machine that is no more; its pods are collected later."""
     name, node = start(stage)
     with stopped(stage.machine.record("kwok").pid):
-        lost = {task for task, where in running(stage, name).items() if where == node}
+        lost = running_on(stage, name, node)
         stage.cluster.core.delete_node(node)
-        awaited(
-            lambda: {task for task, where in running(stage, name).items() if where == node},
-            lambda left: not left,
-            QUARANTINE_SECONDS,
-        )
+        await_empty(stage, name, node, QUARANTINE_SECONDS)
     require_retried(stage, name, lost)

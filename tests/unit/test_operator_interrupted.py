@@ -15,7 +15,9 @@ from unittest.mock import Mock
 import pytest
 
 from builders import container_task
-from interrupted_stage import End, Fault, Scene, Story, loops_time, play
+from interrupted_cluster import End, Story
+from interrupted_stage import Fault, Scene, play
+from jumping_time import loops_time
 from maze_crds import names
 from maze_crds.run import TERMINAL_RUNS
 from stand_ins import PODS, Json
