@@ -24,7 +24,7 @@ from maze_cluster.layout import Layout
 from maze_io.kube import pods_path, runs_path
 from own_api import own_namespace
 
-RUNS = 2
+RUNS = 3
 """That are measured, after one that is not."""
 
 

@@ -126,11 +126,10 @@ class Engine:
             self._forget(obj)
             return
         worker = self._ensure_worker(key, uid)
-        plain = "problemId" not in new["spec"] and "opRun" not in new["spec"]
-        if plain and new["metadata"]["resourceVersion"] == worker.written_version:
-            worker.saw_own_write()
-        else:
+        if "problemId" in new["spec"] or "opRun" in new["spec"]:
             worker.dirty.set()
+        else:
+            worker.saw_run(new["metadata"]["resourceVersion"])
 
     def _see_run(self, uid: str, run: Object | None) -> None:
         self.dispatch.see_run(uid, run)

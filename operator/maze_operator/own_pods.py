@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from maze_crds.run import TaskPhase
 from maze_operator.core.placing import PATIENCE, is_urgent
-from maze_operator.core.values import AttemptId, Plan, PodView, Workflow
+from maze_operator.core.values import AttemptId, CreatePod, Plan, PodView, Workflow
 
 
 class OwnPods:
@@ -26,6 +26,8 @@ class OwnPods:
         """UIDs of pods that we have deleted to make them again: they are not lost, whatever a late watch tells."""
         self._living: set[AttemptId] = set()
         self._unplaced: set[AttemptId] = set()
+        self._making: set[AttemptId] = set()
+        """By the last plan, and not seen yet."""
         self._placed: deque[float] = deque()
         self._workflow: Workflow | None = None
         self._plan: Plan | None = None
@@ -39,6 +41,7 @@ class OwnPods:
         before = self.views.get(attempt)
         self.views[attempt] = pod
         self.known.add(attempt)
+        self._making.discard(attempt)
         self._count(pod, before)
         if before is None or before != replace(pod, resource_version=before.resource_version):
             self._changed(self._is_urgent(pod))
@@ -56,6 +59,11 @@ class OwnPods:
         self._drop(attempt)
         self._changed(True)
 
+    @property
+    def more_to_come(self) -> bool:
+        """Whether the next ones are made as soon as nodes have taken some of these."""
+        return self._plan is not None and self._plan.refill_at is not None
+
     def named(self, name: str) -> PodView | None:
         return next((pod for pod in self.views.values() if pod.name == name), None)
 
@@ -68,6 +76,7 @@ class OwnPods:
 
     def planned(self, workflow: Workflow | None, plan: Plan) -> None:
         self._workflow, self._plan = workflow, plan
+        self._making = {each.attempt_id for each in plan.actions if isinstance(each, CreatePod)} - self.views.keys()
         if workflow is not None and self.views:
             self._succeeded = {task.name for task in plan.status.tasks if task.phase == TaskPhase.SUCCEEDED}
 
@@ -80,7 +89,8 @@ class OwnPods:
             return True
         if pod.ended is not None and pod.ended.succeeded:
             self._succeeded.add(pod.attempt_id.task)
-        return is_urgent(pod, self._workflow, self._plan, len(self._living), len(self._unplaced), self._succeeded)
+        unplaced = len(self._unplaced) + len(self._making)
+        return is_urgent(pod, self._workflow, self._plan, len(self._living), unplaced, self._succeeded)
 
     def _count(self, pod: PodView, before: PodView | None) -> None:
         alive = pod.ended is None

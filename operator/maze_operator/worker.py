@@ -47,8 +47,9 @@ FAST, SLOW = 0.2, 10.0
 """Seconds before a failed step is tried again: first, and at most."""
 PAUSE = 0.5
 """Seconds in which changes that can wait are collected before the status is written."""
-PODS_PAUSE = 1.0
-"""The same for changes of pods: what can wait of these is news of a large Run."""
+PODS_PAUSE, REFILL_PAUSE = 1.0, 2.0
+"""The same for changes of pods: what can wait of these is news of a large Run. Longer while more pods are to be made: the status
+that is written before these has the news, too."""
 WRITING = 12.0
 """The pause is at least so many times what the last write took, so that large Runs don't keep the API server busy."""
 CLOCKS_DIFFER = timedelta(minutes=1)
@@ -80,16 +81,22 @@ class RunWorker:
         self.delivery_problem: str | None = None
         self.cold = True
         self.ended = False
-        self.pods = OwnPods(lambda at_once: self._wake(at_once, PODS_PAUSE))
+        self.pods = OwnPods(lambda at_once: self._wake(at_once, self._pods_pause))
         self.slots = RunSlots(engine.core.idle_seconds, self._slots_changed)
         self.being_stored: AttemptId | None = None
-        self.written_version = ""
+        self._written_version = ""
         """resourceVersion of our newest write."""
+        self._shown: set[str] | None = None
+        """While a write of ours is under way: versions of the Run that have been shown. Ours may be one of them."""
         self._visitors = 0
         self._reader = RunReader(engine, namespace, name, uid)
         self._later: asyncio.TimerHandle | None = None
         self._write_seconds = 0.0
         self._plan_seconds = 0.0
+
+    @property
+    def _pods_pause(self) -> float:
+        return REFILL_PAUSE if self.pods.more_to_come else PODS_PAUSE
 
     def _slots_changed(self, at_once: bool) -> None:
         self.count_pods()
@@ -113,9 +120,14 @@ class RunWorker:
         if self._later is None:
             self._later = loop.call_at(when, self.dirty.set)
 
-    def saw_own_write(self) -> None:
-        """The watch tells of the Run as we have written it."""
-        self.soon(PODS_PAUSE if self._reader.is_sliced else PAUSE)
+    def saw_run(self, version: str) -> None:
+        """The Run is there as of this resourceVersion: what we have written ourselves is not news."""
+        if version == self._written_version:
+            self.soon(self._pods_pause if self._reader.is_sliced else PAUSE)
+        elif self._shown is not None:
+            self._shown.add(version)
+        else:
+            self.dirty.set()
 
     async def work(self) -> None:
         """Until the Run is gone, or has ended and nothing is left to do."""
@@ -284,9 +296,7 @@ class RunWorker:
             revisions = await self._reader.slices.write(status.tasks)
             status = status.model_copy(update={"task_slices": revisions})
         try:
-            written = await self.engine.kube.put(
-                runs_path(self.namespace, self.name, "status"), status_body(view, status)
-            )
+            written = await self._put(status_body(view, status))
         except KubeError as error:
             if error.not_found:
                 raise Gone from error
@@ -301,10 +311,20 @@ class RunWorker:
             return False
         self._write_seconds = time.monotonic() - began
         self._reader.slices.held(status.task_slices)
-        self.written_version = written["metadata"]["resourceVersion"]
         self._reader.wrote(written, view, status)
         self.engine.runs.put(written)
         return True
+
+    async def _put(self, body: Json) -> Json:
+        shown = self._shown = set()
+        try:
+            written = await self.engine.kube.put(runs_path(self.namespace, self.name, "status"), body)
+            self._written_version = written["metadata"]["resourceVersion"]
+        finally:
+            self._shown = None
+            if shown - {self._written_version}:
+                self.dirty.set()
+        return written
 
     def _settle(self, status: RunStatus, facts: Facts) -> None:
         """Forget what the status now holds, and tell the reporters that it does."""

@@ -30,13 +30,19 @@ def refill_at(most: int) -> int:
     return most - max(1, most // BATCHES)
 
 
+def may_make(most: int, waiting: int, placed: int) -> int:
+    """How many pods are made now, where `waiting` of `most` wait. Fewer than a batch only where nodes have taken none lately: of
+    those that wait then, some may be such as no node takes."""
+    return max(0, most - waiting) if waiting <= refill_at(most) or not placed else 0
+
+
 def is_urgent(
     pod: PodView, workflow: Workflow, plan: Plan, living: int, unplaced: int, succeeded: Set[str] = frozenset()
 ) -> bool:
     """Whether the Run can go on because of this change. Of a large Run, what can wait is looked at together.
 
-    plan: the last one of the Run. living, unplaced: how many of its pods have not ended, and wait for a node. succeeded: tasks
-    that have, as far as is known, this one included.
+    plan: the last one of the Run. living, unplaced: how many of its pods have not ended, and wait for a node or are about to be
+    made. succeeded: tasks that have, as far as is known, this one included.
     """
     if not is_sliced(len(workflow.tasks)):
         return True

@@ -40,7 +40,7 @@ from maze_operator.core.leftovers import leftover_pods, leftover_slots
 from maze_operator.core.oprun import plan_op
 from maze_operator.core.outcome import count, finish, judge
 from maze_operator.core.own import POD_STARTING, observe_own
-from maze_operator.core.placing import may_wait, refill_at
+from maze_operator.core.placing import PATIENCE, may_make, may_wait, refill_at
 from maze_operator.core.shared import find_slots, in_hand, note_slots, observe_shared
 from maze_operator.core.step import Pods, Step
 from maze_operator.core.unresolved import plan_unresolved
@@ -173,7 +173,7 @@ def _cut(step: Step) -> None:
 def _admit(step: Step) -> None:
     suspended = step.run.spec.desired_state == DesiredState.SUSPENDED
     parallelism = step.run.spec.parallelism or step.workflow.spec.parallelism
-    waiting = may_wait(step.settings.pods_waiting, step.facts.placed)
+    most = may_wait(step.settings.pods_waiting, step.facts.placed)
     admitted, reasons = choose_admitted(
         step.workflow,
         step.ledger.tasks,
@@ -181,7 +181,7 @@ def _admit(step: Step) -> None:
         suspended,
         step.now,
         lambda name: step.shape(name) is None,
-        waiting - _waiting_pods(step),
+        may_make(most, _waiting_pods(step), step.facts.placed),
     )
     for name in admitted:
         step.ledger.admit(name)
@@ -189,7 +189,10 @@ def _admit(step: Step) -> None:
             step.create_pod(AttemptId(name, step.ledger.tasks[name].attempt))
             step.ledger.explain(name, POD_STARTING, None)
     step.limited = PARALLELISM_LIMIT in reasons.values()
-    step.refill_at = refill_at(waiting) if NO_POD_FREE in reasons.values() else None
+    if NO_POD_FREE in reasons.values():
+        step.refill_at = refill_at(most)
+        if step.facts.placed:  # which is another number by then, though nothing may be heard
+            step.wake_in(PATIENCE)
     for name, reason in reasons.items():
         step.ledger.explain(name, reason, None)
         retry_time = step.ledger.tasks[name].retry_time
