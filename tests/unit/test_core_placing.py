@@ -8,9 +8,9 @@ import pytest
 
 from builders import SETTINGS, at, container_task, pod, run_view, workflow
 from maze_crds.run import RunStatus
-from maze_operator.core.placing import MOST, is_urgent, may_wait, refill_at
+from maze_operator.core.placing import MOST, PATIENCE, is_urgent, may_make, may_wait, refill_at
 from maze_operator.core.plan import plan
-from maze_operator.core.values import CreatePod, Ended, Facts, Plan, PodView, Workflow
+from maze_operator.core.values import AttemptId, CreatePod, Ended, Facts, Plan, PodView, Workflow
 from maze_operator.own_pods import OwnPods
 
 LARGE = Workflow.of(
@@ -40,9 +40,26 @@ def test_the_installation_may_let_more_wait_than_that() -> None:
     assert may_wait(2 * MOST, 10) == 2 * MOST
 
 
-@pytest.mark.parametrize(("most", "expected"), [(1, 0), (2, 1), (100, 50), (801, 401)])
-def test_the_next_pods_are_made_in_batches(most: int, expected: int) -> None:
+@pytest.mark.parametrize(("most", "expected"), [(1, 0), (3, 0), (100, 25), (801, 200)])
+def test_the_next_pods_are_made_when_few_are_left(most: int, expected: int) -> None:
     assert refill_at(most) == expected
+
+
+@pytest.mark.parametrize(
+    ("waiting", "placed", "expected"),
+    [(0, 0, 100), (25, 50, 75), (26, 50, 0), (26, 0, 74), (100, 0, 0), (180, 0, 0), (180, 50, 0)],
+    ids=[
+        "first",
+        "few are left",
+        "enough are left",
+        "no node takes them",
+        "all wait",
+        "more than may",
+        "more, and some went",
+    ],
+)
+def test_pods_are_made_by_whole_batches_where_nodes_take_them(waiting: int, placed: int, expected: int) -> None:
+    assert may_make(100, waiting, placed) == expected
 
 
 def test_any_news_of_a_small_run_is_urgent() -> None:
@@ -84,9 +101,11 @@ def test_a_plan_says_when_the_next_pods_are_made() -> None:
     spec = workflow(*(container_task(f"t{n}") for n in range(30)))
     few = replace(SETTINGS, pods_waiting=16)
     first = plan(run_view(spec), {}, Facts(), at(0), few)
-    assert (sum(isinstance(each, CreatePod) for each in first.actions), first.refill_at) == (16, 8)
+    assert (sum(isinstance(each, CreatePod) for each in first.actions), first.refill_at) == (16, 4)
+    assert first.requeue_after is None
     faster = plan(run_view(spec), {}, Facts(placed=24), at(0), few)
-    assert (sum(isinstance(each, CreatePod) for each in faster.actions), faster.refill_at) == (24, 12)
+    assert (sum(isinstance(each, CreatePod) for each in faster.actions), faster.refill_at) == (24, 6)
+    assert faster.requeue_after == PATIENCE, "it may have been the last that a node takes"
     assert plan(run_view(spec), {}, Facts(), at(0), SETTINGS).refill_at is None, "nothing waits"
 
 
@@ -115,6 +134,16 @@ def test_pods_without_a_node_are_counted() -> None:
     assert seen.pods.placed_lately() == 1
     assert seen.news(pod("t1", node="10.0.0.1")) == [True], "one is left, so the next are made"
     assert seen.pods.placed_lately() == 2
+
+
+def test_pods_that_are_about_to_be_made_wait_already() -> None:
+    seen = Seen()
+    made = [AttemptId(f"t{n}", 1) for n in range(4)]
+    seen.pods.planned(LARGE, decided(refill_at=1, actions=tuple(CreatePod(each, 1.0) for each in made)))
+    assert [seen.news(pod(each.task)) for each in made[:2]] == [[False], [False]]
+    assert [seen.news(pod(each.task, node="10.0.0.1")) for each in made[:3]] == [[False], [False], [True]]
+    seen.pods.planned(LARGE, decided(refill_at=0))
+    assert seen.news(pod("t9", node="10.0.0.1")) == [True], "the fourth is not to be made any more"
 
 
 def test_the_last_of_those_that_a_task_needs_is_urgent() -> None:

@@ -15,9 +15,9 @@ from maze_operator.core.values import Plan, PodView, Workflow
 PATIENCE = 1.8
 """Seconds that the pod of another Run waits behind those of a large one, at most, where the scheduler goes on as it did."""
 MOST = 1000
-BATCHES = 2
-"""The next pods are made when this part of the waiting ones has found nodes: a status that says so is written before, and that
-costs about the same however many they are."""
+LEFT = 4
+"""The next pods are made when one in so many of the waiting ones is left: a status that says so is written before, and that costs
+about the same however many they are."""
 
 
 def may_wait(least: int, placed: int) -> int:
@@ -27,7 +27,7 @@ def may_wait(least: int, placed: int) -> int:
 
 def refill_at(most: int) -> int:
     """The number of waiting pods at which the next ones are made, where `most` may wait."""
-    return most - max(1, most // BATCHES)
+    return most // LEFT
 
 
 def may_make(most: int, waiting: int, placed: int) -> int:
