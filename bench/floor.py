@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from maze_io.store import ObjectStore
 
 PROGRAM = "import time; open('/dev/termination-log', 'w').write(str(time.time()))"
 SECONDS = 180.0
+AT_ONCE = 100
+"""Requests under way at once: as many as a client has connections, for the time that one waits for a connection counts, too."""
 Json = dict[str, Any]
 Round = dict[str, float]
 """Name of a measure -> what it was."""
@@ -45,6 +48,17 @@ class Place:
         if self.spares:
             await all_ready(self.kube, self.seen, self.spares)
         return await self.writes.settled()
+
+
+async def each(call: Callable[[str], Awaitable[Any]], names: Iterable[str]) -> None:
+    """Calls it for all of them, AT_ONCE at once."""
+    free = asyncio.Semaphore(AT_ONCE)
+
+    async def one(name: str) -> None:
+        async with free:
+            await call(name)
+
+    await asyncio.gather(*(one(name) for name in names))
 
 
 async def measure_bare(place: Place, count: int, name: str) -> Round:
@@ -87,5 +101,5 @@ async def delete_pods(place: Place, made: list[str]) -> None:
             if not error.not_found:
                 raise
 
-    await asyncio.gather(*(delete(name) for name in made))
+    await each(delete, made)
     await place.seen.until(lambda: place.seen.present.isdisjoint(made), "the bare pods are gone", SECONDS)

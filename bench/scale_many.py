@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from statistics import median, quantiles
 
-from floor import Place, Round, measure_bare
+from floor import Place, Round, each, measure_bare
 from scale_etcd import Etcd
 from scale_pods import measure_bare as measure_fake
 from scale_runs import LEAST_SECONDS, containers, create_run, delete_runs, new_name, part_done, succeeded
@@ -66,7 +66,7 @@ async def measure_at_once(place: Place, tasks: list[Json], count: int) -> float:
     created = [new_name("many") for _ in range(count)]
     began = time.time()
     try:
-        await asyncio.gather(*(create_run(place, name, tasks) for name in created))
+        await each(lambda name: create_run(place, name, tasks), created)
         ended = [(await succeeded(place, name, count * len(tasks))).ended for name in created]
     finally:
         await delete_runs(place, [name for name in created if name in place.seen.runs])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from dataclasses import replace
 from statistics import median
 
 from cpu import snapshot
-from floor import Place, Round, build_pod, delete_pods
+from floor import Place, Round, build_pod, delete_pods, each
 from report import combine
 from scale_etcd import Etcd, read_etcd, spent
 from scale_runs import GONE_SECONDS, LEAST_SECONDS, SECONDS_A_TASK
@@ -86,7 +85,7 @@ async def measure_bare(place: Place, layout: Layout, count: int, rest: Etcd, nam
     pods, path = place.seen.pods, pods_path(place.namespace)
     cpu, before, began = snapshot(), read_etcd(layout), time.time()
     try:
-        await asyncio.gather(*(place.kube.post(path, build_fake_pod(one, place.image)) for one in made))
+        await each(lambda one: place.kube.post(path, build_fake_pod(one, place.image)), made)
         created = time.time() - began
         await place.seen.until(
             lambda: all(one in pods and pods[one].phase in ("Succeeded", "Failed") for one in reversed(made)),
