@@ -68,7 +68,7 @@ async def measure_bare(place: Place, count: int, name: str) -> Round:
     path, pods = pods_path(place.namespace), place.seen.pods
     began = time.time()
     try:
-        await asyncio.gather(*(place.kube.post(path, build_pod(one, place.image)) for one in made))
+        await each(lambda one: place.kube.post(path, build_pod(one, place.image)), made)
         await place.seen.until(
             lambda: all(one in pods and pods[one].phase in ("Succeeded", "Failed") for one in made),
             f"{count} bare pods end",

@@ -183,7 +183,7 @@ async def begin_beside(place: Place, crowd: Place, count: int) -> tuple[Small, i
     tasks = [task(f"t{number}", NOW, ["began"]) for number in range(EACH)]
     runs = [new_name("crowd") for _ in range(count)]
     try:
-        await asyncio.gather(*(create_run(crowd, run, tasks) for run in runs))
+        await each(lambda run: create_run(crowd, run, tasks), runs)
         small = await begin_small(place, count * EACH)
         uids = [(await succeeded(crowd, run, count * EACH)).uid for run in runs]
         first = [

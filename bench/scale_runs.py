@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from floor import Place
+from floor import Place, each
 from seen import ENDED, BenchError, Run
 from tasks import TTL, chain, fan_out, task
 
@@ -146,7 +146,7 @@ async def delete_runs(place: Place, created: Sequence[str]) -> None:
             if not error.not_found:
                 raise
 
-    await asyncio.gather(*(delete(name) for name in created))
+    await each(delete, created)
     await place.seen.until(lambda: place.seen.present.isdisjoint(created), "the Runs are gone", GONE_SECONDS)
     runs = set(created)
     pods = {name for name, pod in place.seen.pods.items() if pod.run in runs}
